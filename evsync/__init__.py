@@ -1,0 +1,1 @@
+"""Data stores in step through one append-only journal."""

@@ -1,0 +1,153 @@
+"""Accessor: how data is read and written in one kind of store.
+
+Six methods are all that is required. Whatever else a kind of store can do (read everything in one go, write
+many records in one transaction, describe itself, create itself) is found by the methods an accessor offers;
+the `Can…` protocols below say which and what they promise.
+
+An accessor is stateless: the store is passed in, so one accessor may serve several stores. It speaks the
+store's own language: `Data.fields` carry the store's own names and native values on the way out, and typed
+values (see `evsync.values`) under the store's own names on the way in. `store.binding(type)` says which
+columns matter and what types they are declared to have.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import msgspec
+
+from evsync.binding import Description
+from evsync.data import Data
+
+if TYPE_CHECKING:
+    from evsync.store import Store
+
+
+class Accessor(ABC):
+    """The six CRUD methods.
+
+    Raise `evsync.errors.Unreachable`, `BrokenStore`, `Retry` or `Refused` for what goes wrong: the class
+    tells the engine whether to stop the store, to try again, or to put the one record aside.
+    """
+
+    options: ClassVar[Mapping[str, str]] = {}
+    """Names of the settings that `[stores.X]` and `[stores.X.types.Y]` may carry for this accessor, with a
+    word on each. Any other key is an error."""
+
+    json_is_text: ClassVar[bool] = False
+    """True where `json` values are kept as text, and so have to be parsed."""
+
+    @abstractmethod
+    def get(self, store: Store, type: str, id: int | str) -> Data | None:
+        """The record that the store calls `id`, or None."""
+
+    @abstractmethod
+    def get_by_name(self, store: Store, type: str, name: Mapping[str, Any]) -> Data | None:
+        """The record whose key fields have these typed values (under the store's own names), or None."""
+
+    @abstractmethod
+    def find(self, store: Store, type: str, match: Mapping[str, Any] | None = None) -> Iterator[Data]:
+        """All records, or those with these typed values under the store's own names. Streams; an error midway is raised,
+        never taken for the end."""
+
+    @abstractmethod
+    def add(self, store: Store, data: Data) -> Data:
+        """Create the record; answers with it as stored, `id` included where the store assigns one."""
+
+    @abstractmethod
+    def update(self, store: Store, data: Data, old: Data | None = None) -> Data:
+        """Write `data.fields`, leaving the record's other columns alone; answers with the record as stored.
+
+        The record is found by `data.id`, else by the key fields of `old`, else by those of `data`. Where
+        the store can tell that the record is no longer `old`, it raises `Refused` instead of overwriting."""
+
+    @abstractmethod
+    def remove(self, store: Store, data: Data) -> None:
+        """Delete the record, found by `data.id`, else by its key fields; no error if it is gone already."""
+
+
+Row = tuple[Any, ...]
+"""A record as `scan` and `apply` hand it out: `(id, place, changed_at, changed_by, *values)` with the values
+in the order of `Binding.locals`, `ABSENT` for a field that the record does not have. `id`: the store's own id,
+None where it has none. `place`: where a person finds the record ("line 7"), None where `id` says it."""
+
+HEADER = 4
+"""How many entries of a Row stand before its values."""
+
+Verdict = Literal["write", "done", "changed"]
+
+
+class Change(msgspec.Struct):
+    """One record to be written by `apply`.
+
+    `id`: the store's own id, None if it has none or the record is new. `name`: the key fields' typed values
+    by which the store knows the record now. `values`: typed values under the store's own names, ABSENT for a
+    field to be removed or nulled; empty for a delete. `judge` is to be asked, inside the transaction that will write, with the
+    record as it is now (None: not there): "write", "done" (it is so already) or "changed" (hands off)."""
+
+    action: Literal["create", "update", "delete"]
+    id: int | str | None
+    name: dict[str, Any]
+    values: dict[str, Any]
+    judge: Callable[[Row | None], Verdict]
+
+
+class Outcome(msgspec.Struct):
+    """What became of one Change.
+
+    `state`: "written", "done", "changed", or "failed" with `error`. `row`: the record as it is stored now;
+    None if it is gone, or where `exact` says that it is stored just as given. `id`: as assigned."""
+
+    state: Literal["written", "done", "changed", "failed"]
+    row: Row | None = None
+    exact: bool = False
+    id: int | str | None = None
+    error: Exception | None = None
+
+
+@runtime_checkable
+class CanScan(Protocol):
+    """Reads a whole type in batches of rows, in any order, at a memory that does not grow with it."""
+
+    def scan(self, store: Store, type: str) -> Iterator[Sequence[Row]]: ...
+
+
+@runtime_checkable
+class CanApply(Protocol):
+    """Writes many records at once, all or nothing as far as the store can.
+
+    `batch` is how many changes it wants in one call. Answers one Outcome per change, in order."""
+
+    batch: int
+
+    def apply(self, store: Store, type: str, changes: Sequence[Change]) -> list[Outcome]: ...
+
+
+@runtime_checkable
+class CanDescribe(Protocol):
+    """Says which columns a type has, and their types; None if the table or file does not exist."""
+
+    def describe(self, store: Store, type: str) -> Description | None: ...
+
+
+@runtime_checkable
+class CanCreate(Protocol):
+    """Creates the table or file of a type from `store.binding(type)`; nothing happens if it exists."""
+
+    def create(self, store: Store, type: str) -> None: ...
+
+
+@runtime_checkable
+class CanDiscover(Protocol):
+    """Names the types that the store could hold, with the options that lead to each: `{"customers": {"table": …}}`."""
+
+    def discover(self, store: Store) -> dict[str, dict[str, str]]: ...
+
+
+@runtime_checkable
+class CanCheck(Protocol):
+    """Looks whether the store can be written; answers with what is wrong, or None."""
+
+    def check(self, store: Store, type: str) -> str | None: ...
