@@ -37,6 +37,7 @@ class PlaceSpec(msgspec.Struct, frozen=True):
     changed_at: str | None = None
     changed_by: str | None = None
     options: Mapping[str, Any] = {}  # the accessor's own: table, file, null …
+    written: Mapping[str, Any] = {}  # the same as they stand in the file, secrets not filled in
 
 
 class Description(msgspec.Struct, frozen=True):
@@ -166,7 +167,7 @@ def resolve(
     # Columns of a store that does not exist yet are made for data only.
     changed_at = place.changed_at if columns is not None else None
     changed_by = place.changed_by if columns is not None else None
-    return Binding(spec.name, spec.key, tuple(fields), place.id, changed_at, changed_by, dict(place.options))
+    return Binding(spec.name, spec.key, tuple(fields), place.id, changed_at, changed_by, dict(place.written or place.options))
 
 
 def offered(spec: TypeSpec, place: PlaceSpec, described: Description) -> dict[str, str | None]:

@@ -60,6 +60,9 @@ class GuardTripped(EvsyncError):
     exit_code = 6
     code = "guard"
 
+    document: dict[str, object] | None = None
+    """The run's report, where a run was stopped."""
+
 
 class BadValue(EvsyncError):
     """A value that the declared type of its field refuses."""

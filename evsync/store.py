@@ -68,6 +68,7 @@ class Store:
         self._accessors: dict[str, Accessor] = dict(accessors or {})
         self._default = accessor
         self._bindings: dict[str, Binding] = {}
+        self._binder: Callable[[], None] | None = None
         self._observers: list[tuple[frozenset[Operation] | None, Observer]] = []
 
     def __repr__(self) -> str:
@@ -86,7 +87,9 @@ class Store:
         return self.root / self.url.partition(":")[2]
 
     def binding(self, type: str) -> Binding:
-        """How `type` lies in this store. Raises ConfigError if nobody has bound it yet."""
+        """How `type` lies in this store. Raises ConfigError if it does not."""
+        if type not in self._bindings and self._binder is not None:
+            self._binder()
         try:
             return self._bindings[type]
         except KeyError:
@@ -113,8 +116,12 @@ class Store:
         return found
 
     def bind(self, binding: Binding) -> None:
-        """Fix how a type lies in this store. In Python without a synchronizer: call it once per type."""
+        """Fix how a type lies in this store. A synchronizer does it; without one, call it once per type."""
         self._bindings[binding.type] = binding
+
+    def bind_with(self, binder: Callable[[], None]) -> None:
+        """Have `binder` bind this store's types when the first of them is needed."""
+        self._binder = binder
 
     @property
     def types(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The twelve value types: how a store's value becomes typed, and how it is written down exactly.
+"""The value types: how a store's value becomes typed, and how it is written down exactly.
 
 Three forms of one value:
 

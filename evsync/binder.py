@@ -1,0 +1,91 @@
+"""Binds types to stores: asks each store what it has, and works out which field lies where.
+
+The value types of a type's fields are those declared; else those fixed in the journal when the type was first
+seen; else those of the first store that declares them, or whose values suggest them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from evsync.accessor import CanCreate, CanDescribe
+from evsync.binding import Description, TypeSpec, offered, resolve
+from evsync.errors import ConfigError, EvsyncError, StoreError
+from evsync.store import Store
+from evsync.values import infer, widen
+
+
+class Bound(msgspec.Struct):
+    """The outcome: the value types per type; the stores that could not be bound, with what was wrong; and
+    which (store, type) does not exist yet."""
+
+    types: dict[str, dict[str, str]]
+    errors: dict[str, EvsyncError]
+    missing: set[tuple[str, str]]
+
+
+def bind(
+    stores: Sequence[Store], specs: Mapping[str, TypeSpec], frozen: Mapping[str, Mapping[str, str]]
+) -> Bound:
+    """Bind every type in every store that holds it. A store in trouble is reported, and stops no other;
+    a configuration that does not fit a store raises ConfigError."""
+    bound = Bound({}, {}, set())
+    for store in stores:
+        for type in store.types:
+            if type not in specs:
+                raise ConfigError(f"store {store.name!r} holds the type {type!r}, which is declared nowhere")
+    for type, spec in specs.items():
+        holders = [store for store in stores if type in store.types]
+        described: dict[str, Description | None] = {}
+        for store in holders:
+            try:
+                described[store.name] = _describe(store, type, spec)
+            except StoreError as error:
+                bound.errors.setdefault(store.name, error)
+        types = bound.types[type] = _types(holders, spec, frozen.get(type, {}), described)
+        for store in holders:
+            if store.name in bound.errors:
+                continue
+            found = described[store.name]
+            accessor = store.accessor(type)
+            if found is None and isinstance(accessor, CanDescribe) and isinstance(accessor, CanCreate):
+                bound.missing.add((store.name, type))
+            store.bind(resolve(store.name, spec, store.places[type], found, types))
+    return bound
+
+
+def _describe(store: Store, type: str, spec: TypeSpec) -> Description | None:
+    accessor = store.accessor(type)
+    if isinstance(accessor, CanDescribe):
+        return accessor.describe(store, type)
+    if spec.fields is not None:
+        return None
+    # Nothing says what it has, neither the configuration nor the store: its records do.
+    store.bind(resolve(store.name, spec, store.places[type], None, {}))
+    columns: dict[str, str | None] = {}
+    for data in accessor.find(store, type):
+        for name, value in data.fields.items():
+            columns[name] = widen(columns.get(name), infer(value))
+    return Description(columns) if columns else None
+
+
+def _types(
+    holders: Sequence[Store],
+    spec: TypeSpec,
+    frozen: Mapping[str, str],
+    described: Mapping[str, Description | None],
+) -> dict[str, str]:
+    declared = spec.fields
+    found: dict[str, str | None] = dict(declared if declared is not None else frozen)
+    for name in spec.key:
+        found.setdefault(name, frozen.get(name))
+    for store in holders:
+        description = described.get(store.name)
+        if description is None:
+            continue
+        for name, value_type in offered(spec, store.places[spec.name], description).items():
+            if name in found or declared is None:
+                found[name] = found.get(name) or value_type
+    return {name: value_type or "str" for name, value_type in sorted(found.items())}

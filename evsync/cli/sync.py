@@ -1,0 +1,231 @@
+"""The commands that run: ingest, replay, sync, and status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from evsync.cli import output
+from evsync.cli.options import (
+    ConfigOption,
+    DebugOption,
+    Document,
+    JsonOption,
+    complete_store,
+    configured,
+    opened,
+)
+from evsync.cli.progress import Progress
+from evsync.errors import UsageError
+
+AllowDeletes = Annotated[
+    bool, typer.Option("--allow-deletes", help="Go on even if unusually many records are gone.")
+]
+AllowMapping = Annotated[
+    bool, typer.Option("--allow-mapping", help="Go on although the mapping of a store was changed.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
+
+
+def ingest(
+    stores: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="STORE", help="By default all.", autocompletion=complete_store),
+    ] = None,
+    dry_run: DryRun = False,
+    allow_deletes: AllowDeletes = False,
+    allow_mapping: AllowMapping = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> int:
+    """Write down in the journal what changed.
+
+    Looks into the stores; writes to none of them."""
+    with opened(config) as synchronizer, Progress(False if json else None) as progress:
+        document = synchronizer.ingest(
+            stores or None,
+            dry_run=dry_run,
+            allow_deletes=allow_deletes,
+            allow_mapping=allow_mapping,
+            progress=progress,
+        )
+    if json:
+        output.document(document)
+    else:
+        _show_ingest(document)
+    return _exit_code(document)
+
+
+def replay(
+    store: Annotated[
+        list[str] | None,
+        typer.Option("--store", metavar="NAME", help="May be repeated.", autocompletion=complete_store),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All stores that may be written.")] = False,
+    until: Annotated[
+        str | None, typer.Option(metavar="SEQ|TIME", help="Bring the store to this past state.")
+    ] = None,
+    each: Annotated[
+        bool, typer.Option("--each", help="Step by step, not straight to the last state.")
+    ] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Compare with what the store really holds, and mend it.")
+    ] = False,
+    dry_run: DryRun = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first record that fails.")] = False,
+    allow_deletes: AllowDeletes = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> int:
+    """Write to stores what they have not seen.
+
+    Brings a store from its last position in the journal to the newest, or to --until."""
+    if every == bool(store):
+        names = ", ".join(configured(config).stores) or "none so far"
+        raise UsageError(
+            "say which stores to write: --store NAME, or --all" + (", not both" if every else ""),
+            f"the stores are: {names}",
+        )
+    with opened(config) as synchronizer, Progress(False if json else None) as progress:
+        document = synchronizer.replay(
+            None if every else store,
+            until,
+            each=each,
+            rebuild=rebuild,
+            dry_run=dry_run,
+            strict=strict,
+            allow_deletes=allow_deletes,
+            progress=progress,
+        )
+    if json:
+        output.document(document)
+    else:
+        _show_replay(document)
+    return _exit_code(document)
+
+
+def sync(
+    allow_deletes: AllowDeletes = False,
+    allow_mapping: AllowMapping = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> int:
+    """Ingest all, replay all: then they agree."""
+    with opened(config) as synchronizer, Progress(False if json else None) as progress:
+        document = synchronizer.sync(allow_deletes, allow_mapping, progress)
+    if json:
+        output.document(document)
+    else:
+        output.line(output.style("found in the stores", "bold"))
+        _show_ingest(document["ingest"])
+        output.line(output.style("written to the stores", "bold"))
+        _show_replay(document["replay"])
+    return _exit_code(document)
+
+
+def status(config: ConfigOption = None, json: JsonOption = False, debug: DebugOption = False) -> int:
+    """How far each store is, and what is open."""
+    with opened(config) as synchronizer:
+        document = synchronizer.status()
+    if json:
+        output.document(document)
+        return 0
+    output.line(f"the journal has {_count(document['head'], 'event')}")
+    output.table(
+        ("store", "role", "seen up to", "behind", "conflicts", "failures", "quarantined", "last ingest", "last replay"),
+        (
+            (
+                store["store"], store["role"], store["cursor"], store["behind"], store["conflicts"],
+                store["failures"], store["quarantined"], when(store["last_ingest"]), when(store["last_replay"]),
+            )
+            for store in document["stores"]
+        ),
+        right=("seen up to", "behind", "conflicts", "failures", "quarantined"),
+    )  # fmt: skip
+    return 0
+
+
+def _exit_code(document: Document) -> int:
+    from evsync.synchronizer import exit_code
+
+    return exit_code(document)
+
+
+def when(moment: str | None) -> str:
+    """A moment as tables show it: to the second; "never" for None."""
+    if moment is None:
+        return "never"
+    return moment[:19].replace("T", " ")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _told(store: Document, changes: Sequence[str], troubles: Sequence[str]) -> str:
+    """ "12 created, 3 updated"; troubles last and only if there are any; nothing if all are zero."""
+    told = [f"{store[name]:,} {name}" for name in changes if store[name]]
+    told += [
+        output.style(f"{store[name]:,} {name if store[name] != 1 else name.removesuffix('s')}", "yellow")
+        for name in troubles
+        if store[name]
+    ]
+    return ", ".join(told)
+
+
+def _errors(document: Document) -> None:
+    for store in document["stores"]:
+        if store["error"]:
+            output.failure(f"{store['store']}: {store['error']}", "evsync doctor says more")
+
+
+def _show_ingest(document: Document) -> None:
+    stores = document["stores"]
+    width = max((len(store["store"]) for store in stores), default=0)
+    for store in stores:
+        told = _told(store, ("created", "updated", "deleted", "adopted"), ("conflicts", "quarantined"))
+        if store["error"]:
+            told = f"{told}, then stopped by an error" if told else "stopped by an error"
+        elif not told:
+            told = f"nothing new ({_count(store['unchanged'], 'record')})"
+        output.line(f"{output.escape(store['store']).ljust(width)}  {told}")
+    if document["dry_run"]:
+        output.line("a dry run: nothing was written down")
+    elif document["first"]:
+        first, last = document["first"], document["last"]
+        events = f"event {first}" if first == last else f"events {first}–{last}"
+        output.line(f"{events} in the journal")
+    _errors(document)
+
+
+def _show_replay(document: Document) -> None:
+    stores = document["stores"]
+    width = max((len(store["store"]) for store in stores), default=0)
+    for store in stores:
+        told = _told(store, ("created", "updated", "deleted"), ("skipped", "failed"))
+        if store["error"]:
+            told = f"{told}, then stopped by an error" if told else "stopped by an error"
+        told = told or "nothing to write"
+        output.line(
+            f"{output.escape(store['store']).ljust(width)}  {told}  (at event {store['cursor']} of {store['head']})"
+        )
+    if document["dry_run"]:
+        output.line("a dry run: nothing was written; it would")
+        output.table(
+            ("store", "action", "record", "event", "fields"),
+            (
+                (
+                    store["store"], step["action"], f"{step['type']} {step['key']}", step["seq"],
+                    ", ".join(step["fields"]),
+                )
+                for store in stores
+                for step in store.get("plan", ())
+            ),
+            right=("event",),
+        )  # fmt: skip
+    _errors(document)

@@ -1,0 +1,373 @@
+"""The journal's file: opening it, appending to it, reading states out of it.
+
+Positions and hashes are assigned inside `BEGIN IMMEDIATE`, from the one-row table `head`, so that any number of processes
+may write at once without a gap or a fork. The file is in WAL mode, so that readers never wait; every commit
+is synced to disk before it is reported.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from evsync.errors import JournalBusy, JournalError
+from evsync.journal import chain, schema
+from evsync.journal.event import Fields, Head, NewEvent, Revision, Shape, read_shape, shape_text
+from evsync.values import decode, encode, micros
+
+BUSY_SECONDS = 60.0
+"""How long a writer waits for another one."""
+
+CHUNK = 500  # bound parameters in one statement
+
+
+class Journal:
+    """An open journal. Use `open`; close it, or use it as a context manager."""
+
+    def __init__(self, connection: sqlite3.Connection, shown: str) -> None:
+        self.connection = connection
+        self.shown = shown
+        self._names: dict[str, int] = {}
+        self._shapes: dict[tuple[tuple[str, ...], tuple[str, ...]], Shape] = {}
+        self._shape_of: dict[int, Shape] = {}
+        self._rehearsing = False
+
+    @classmethod
+    def open(cls, path: Path | None, *, create: bool = True) -> Journal:
+        """Open the journal at `path`, creating it if need be; None, or a missing file without `create`:
+        an empty one in memory. Raises JournalError with what is wrong."""
+        shown = str(path) if path else "the journal in memory"
+        missing = path is None or not path.exists()
+        if path is not None and path.is_dir():
+            raise JournalError(
+                f"{shown} is a folder, not a journal", "set `journal` in evsync.toml to a file"
+            )
+        target = ":memory:" if path is None or (missing and not create) else str(path)
+        connection: sqlite3.Connection | None = None
+        try:
+            connection = sqlite3.connect(target, timeout=BUSY_SECONDS, isolation_level=None)
+            journal = cls(connection, shown)
+            journal._prepare(readonly=not create and not missing)
+        except sqlite3.Error as error:
+            if connection is not None:
+                connection.close()
+            raise _explain(error, shown) from error
+        except BaseException:
+            if connection is not None:
+                connection.close()
+            raise
+        return journal
+
+    def _prepare(self, readonly: bool) -> None:
+        execute = self.connection.execute
+        execute("PRAGMA cache_size = -32000")
+        execute("PRAGMA temp_store = FILE")
+        execute("PRAGMA foreign_keys = OFF")
+        if execute("PRAGMA user_version").fetchone()[0] == schema.FORMAT and (
+            execute("PRAGMA application_id").fetchone()[0] == schema.APPLICATION_ID
+        ):
+            execute("PRAGMA synchronous = FULL")
+            return
+        if not readonly:
+            _insist(lambda: execute("PRAGMA journal_mode = WAL"))
+        execute("PRAGMA synchronous = FULL")
+        execute("BEGIN IMMEDIATE")
+        try:
+            schema.migrate(self.connection, self.shown, chain.GENESIS)
+            execute("COMMIT")
+        except BaseException:
+            execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self.connection.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # -- writing ---------------------------------------------------------------------------------------
+
+    @contextmanager
+    def write(self) -> Iterator[None]:
+        """A write transaction: commits at the end, rolls back on any exception.
+
+        Raises JournalBusy or JournalError instead of what SQLite says."""
+        begin, commit, rollback = (
+            ("SAVEPOINT step", "RELEASE step", "ROLLBACK TO step")
+            if self._rehearsing
+            else ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK")
+        )
+        try:
+            self.connection.execute(begin)
+            try:
+                yield
+                self.connection.execute(commit)
+            except BaseException:
+                self._forget()
+                if self.connection.in_transaction:
+                    self.connection.execute(rollback)
+                raise
+        except sqlite3.Error as error:
+            raise _explain(error, self.shown) from error
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """Whatever is written inside is undone at the end: a dry run."""
+        try:
+            self.connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise _explain(error, self.shown) from error
+        self._rehearsing = True
+        try:
+            yield
+        finally:
+            self._rehearsing = False
+            self._forget()
+            self.connection.execute("ROLLBACK")
+
+    def _forget(self) -> None:
+        self._names.clear()
+        self._shapes.clear()
+        self._shape_of.clear()
+
+    def append(self, events: Sequence[NewEvent], run: int, now: int | None = None) -> int:
+        """Append events, inside `write`; answers with the position of the first.
+
+        `now`: microseconds; by default the clock. A clock that went back is held at the last event's time."""
+        head = self.head()
+        observed_at = max(clock() if now is None else now, head.observed_at)
+        seq, previous = head.seq, head.hash
+        prefixes: dict[tuple[Any, ...], bytes] = {}
+        rows = []
+        for event in events:
+            seq += 1
+            after_shape, before_shape, changed = event.after_shape, event.before_shape, event.changed
+            group = (
+                event.op,
+                event.store,
+                event.type,
+                None if after_shape is None else after_shape.id,
+                None if before_shape is None else before_shape.id,
+                None if changed is None else changed.id,
+                event.actor,
+            )
+            prefix = prefixes.get(group)
+            if prefix is None:
+                prefix = prefixes[group] = chain.entry_prefix(
+                    event.op,
+                    event.store,
+                    event.type,
+                    None if after_shape is None else after_shape.digest,
+                    None if before_shape is None else before_shape.digest,
+                    None if changed is None else changed.digest,
+                    event.actor,
+                    run,
+                    observed_at,
+                )
+            payload = chain.payload_hash(
+                event.before.encode() if event.before is not None else None,
+                event.after.encode() if event.after is not None else None,
+                event.conflict.encode() if event.conflict is not None else None,
+            )
+            previous = chain.link(
+                previous, prefix, seq, event.base, event.key.encode(), event.occurred_at, payload
+            )
+            rows.append(
+                (
+                    seq,
+                    event.op,
+                    self.name_id(event.store),
+                    self.name_id(event.type),
+                    event.key,
+                    event.base,
+                    observed_at,
+                    event.occurred_at,
+                    event.actor,
+                    run,
+                    group[3],
+                    group[4],
+                    group[5],
+                    event.after,
+                    event.before,
+                    event.conflict,
+                    payload,
+                    previous,
+                )
+            )
+        self.connection.executemany("INSERT INTO event VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", rows)
+        self.connection.execute(
+            "UPDATE head SET seq = ?, hash = ?, observed_at = ?", (seq, previous, observed_at)
+        )
+        return head.seq + 1
+
+    def begin_run(self, command: str, version: str) -> int:
+        """Enter a run into the table of runs, inside `write`; answers with its number."""
+        cursor = self.connection.execute(
+            "INSERT INTO run (command, version, started_at) VALUES (?, ?, ?)", (command, version, clock())
+        )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def end_run(self, run: int, counts: dict[str, Any]) -> None:
+        """Note a run's end and what it did, inside `write`."""
+        self.connection.execute(
+            "UPDATE run SET ended_at = ?, counts = ? WHERE id = ?", (clock(), encode(counts).decode(), run)
+        )
+
+    # -- names and shapes ------------------------------------------------------------------------------
+
+    def name_id(self, name: str) -> int:
+        """The number that stands for a store or type, assigned inside `write` if it is new."""
+        found = self._names.get(name) or self.known_name(name)
+        if found is None:
+            cursor = self.connection.execute("INSERT INTO name (name) VALUES (?)", (name,))
+            assert cursor.lastrowid is not None
+            found = cursor.lastrowid
+        self._names[name] = found
+        return found
+
+    def known_name(self, name: str) -> int | None:
+        """The number that stands for a store or type, None if the journal never saw it."""
+        row = self.connection.execute("SELECT id FROM name WHERE name = ?", (name,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def shape(self, names: tuple[str, ...], types: tuple[str, ...]) -> Shape:
+        """The shape of these fields, assigned inside `write` if it is new."""
+        found = self._shapes.get((names, types))
+        if found is None:
+            text = shape_text(names, types)
+            row = self.connection.execute("SELECT id FROM shape WHERE fields = ?", (text,)).fetchone()
+            if row is None:
+                cursor = self.connection.execute("INSERT INTO shape (fields) VALUES (?)", (text,))
+                assert cursor.lastrowid is not None
+                row = (cursor.lastrowid,)
+            if len(self._shapes) > 10_000:  # records that each have other fields must not fill the memory
+                self._shapes.clear()
+            found = self._shapes[names, types] = read_shape(row[0], text)
+        return found
+
+    def shape_of(self, id: int) -> Shape:
+        """The shape that is stored under this number."""
+        found = self._shape_of.get(id)
+        if found is None:
+            text = self.connection.execute("SELECT fields FROM shape WHERE id = ?", (id,)).fetchone()[0]
+            if len(self._shape_of) > 10_000:
+                self._shape_of.clear()
+            found = self._shape_of[id] = read_shape(id, text)
+        return found
+
+    def fields(self, shape: int | None, text: str | None) -> Fields | None:
+        """The record that a payload spells."""
+        if text is None or shape is None:
+            return None
+        return dict(zip(self.shape_of(shape).names, decode(text), strict=True))
+
+    def pack(self, fields: Fields, types: dict[str, str]) -> tuple[str, Shape]:
+        """A record as a payload, inside `write`: its values in order of the names, and their shape."""
+        names = tuple(sorted(fields))
+        shape = self.shape(names, tuple(types.get(name, "json") for name in names))
+        return encode([fields[name] for name in names]).decode(), shape
+
+    # -- reading ---------------------------------------------------------------------------------------
+
+    def head(self) -> Head:
+        """The journal's end; position 0 if it is empty."""
+        return Head(*self.connection.execute("SELECT seq, hash, observed_at FROM head").fetchone())
+
+    def has_type(self, type: str) -> bool:
+        """Whether any event is about this type."""
+        number = self.known_name(type)
+        return number is not None and (
+            self.connection.execute(
+                "SELECT 1 FROM event WHERE type = ? AND op <> 'read' LIMIT 1", (number,)
+            ).fetchone()
+            is not None
+        )
+
+    def heads(self, type: str, keys: Sequence[str], until: int | None = None) -> dict[str, Revision]:
+        """The last revision (not after position `until`) of each of these records that has one."""
+        number = self.known_name(type)
+        found: dict[str, Revision] = {}
+        if number is None:
+            return found
+        for start in range(0, len(keys), CHUNK):
+            chunk = keys[start : start + CHUNK]
+            marks = ",".join("?" * len(chunk))
+            for key, seq, shape, text in self.connection.execute(
+                "SELECT e.key, e.seq, e.after_shape, e.after FROM (SELECT max(seq) AS last FROM event"
+                f" WHERE type = ? AND key IN ({marks}) AND op <> 'read' AND seq <= ? GROUP BY key)"
+                " JOIN event e ON e.seq = last",
+                (number, *chunk, _LAST if until is None else until),
+            ):
+                found[key] = Revision(seq, self.fields(shape, text), text, shape and self.shape_of(shape))
+        return found
+
+    def revisions(self, seqs: Iterable[int]) -> dict[int, Fields]:
+        """The state after each of these events; {} where the record is gone, and at position 0."""
+        wanted = sorted(set(seqs))
+        found: dict[int, Fields] = {0: {}}
+        for start in range(0, len(wanted), CHUNK):
+            chunk = wanted[start : start + CHUNK]
+            marks = ",".join("?" * len(chunk))
+            for seq, shape, text in self.connection.execute(
+                f"SELECT seq, after_shape, after FROM event WHERE seq IN ({marks})",
+                chunk,
+            ):
+                found[seq] = self.fields(shape, text) or {}
+        return found
+
+
+_LAST = 2**63 - 1
+
+
+def clock() -> int:
+    """Now, in microseconds since 1970."""
+    return micros(datetime.now(UTC))
+
+
+def _insist(attempt: Any) -> None:
+    """Changing the journal mode ignores SQLite's busy timeout, so two processes that create one journal
+    at the same moment have to try again by hand."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            attempt()
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _explain(error: sqlite3.Error, shown: str) -> JournalError:
+    text = str(error)
+    if "locked" in text or "busy" in text:
+        return JournalBusy(
+            f"{shown} is locked by another process, for more than {BUSY_SECONDS:.0f} seconds",
+            "wait for it to end, or find it with: lsof " + shown,
+        )
+    if "not a database" in text or "malformed" in text:
+        return JournalError(
+            f"{shown} is no evsync journal: {text}", "set `journal` in evsync.toml to another path"
+        )
+    if "full" in text:
+        return JournalError(
+            f"{shown}: no room left on the disk", "free some space and run again: nothing was lost"
+        )
+    if "readonly" in text or "read-only" in text:
+        return JournalError(
+            f"{shown} cannot be written: it is read-only", "check its rights and its folder's"
+        )
+    if "unable to open" in text:
+        return JournalError(f"{shown} cannot be opened", "check that its folder exists and your rights to it")
+    return JournalError(f"{shown}: {text}", "")

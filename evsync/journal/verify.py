@@ -1,0 +1,150 @@
+"""Checks the journal against itself: chain, positions, fold, and what it knows of the stores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from evsync.journal import chain
+from evsync.journal.journal import Journal
+from evsync.values import decode
+
+Problem = dict[str, Any]
+Progress = Callable[[str, int, int | None], None]
+
+MOST = 100  # problems told; one altered event early on can break everything behind it
+
+
+def verify(journal: Journal, progress: Progress | None = None) -> dict[str, Any]:
+    """The document of `evsync verify`. One scan in order of the positions, at constant memory."""
+    events = 0
+    problems: list[Problem] = []
+    for check in (_chain, _fold, _replicas):
+        for problem in check(journal, progress):
+            problems.append(problem)
+            if len(problems) >= MOST:
+                break
+    events = journal.connection.execute("SELECT count(*) FROM event").fetchone()[0]
+    head = journal.head()
+    return {
+        "ok": not problems,
+        "events": events,
+        "head": head.seq,
+        "hash": head.hash.hex(),
+        "problems": problems[:MOST],
+    }
+
+
+def _problem(seq: int, kind: str, detail: str) -> Problem:
+    return {"seq": seq, "kind": kind, "detail": detail}
+
+
+def _chain(journal: Journal, progress: Progress | None) -> Iterator[Problem]:
+    """Positions without a gap, payloads and entries that hash to what is stored, times that never decrease."""
+    db = journal.connection
+    head = journal.head()
+    names = dict(db.execute("SELECT id, name FROM name"))
+    digests = {id: chain.shape_digest(text) for id, text in db.execute("SELECT id, fields FROM shape")}
+    digests[None] = None
+    previous, expected, time = chain.GENESIS, 1, 0
+    for row in db.execute(
+        "SELECT seq, op, store, type, key, base, observed_at, occurred_at, actor, run, after_shape,"
+        " before_shape, changed, after, before, conflict, payload_hash, hash FROM event ORDER BY seq"
+    ):
+        (seq, op, store, type, key, base, observed_at, occurred_at, actor, run) = row[:10]
+        (after_shape, before_shape, changed, after, before, conflict, payload_hash, stored) = row[10:]
+        if seq != expected:
+            gap = f"event {expected}" if seq == expected + 1 else f"events {expected} to {seq - 1}"
+            yield _problem(expected, "missing", f"{gap} removed")
+        expected = seq + 1
+        try:
+            payload = chain.payload_hash(_bytes(before), _bytes(after), _bytes(conflict))
+            prefix = chain.entry_prefix(
+                op,
+                names[store],
+                names[type],
+                digests[after_shape],
+                digests[before_shape],
+                digests[changed],
+                actor,
+                run,
+                observed_at,
+            )
+            computed = chain.link(previous, prefix, seq, base, key.encode(), occurred_at, payload_hash)
+        except (KeyError, AttributeError, TypeError, OverflowError, ValueError) as error:
+            yield _problem(seq, "altered", f"a column holds what was never written: {error!r}")
+        else:
+            if payload != payload_hash:
+                yield _problem(seq, "altered", "the payload is not the one that was journalled")
+            if computed != stored:
+                yield _problem(
+                    seq, "altered", "the event does not follow from its predecessor: altered, inserted or reordered"
+                )
+        if observed_at < time:
+            yield _problem(seq, "time", "observed before its predecessor")
+        previous, time = stored, observed_at  # go on from what is stored, so that one break is told once
+        if progress and seq % 5_000 == 0:
+            progress("checking the chain", seq, head.seq)
+    if expected - 1 < head.seq:
+        count = head.seq - expected + 1
+        yield _problem(expected, "missing", f"the last {count} event{'' if count == 1 else 's'} removed")
+    elif previous != head.hash or expected - 1 != head.seq:
+        yield _problem(head.seq, "head", "the head is not the hash of the last event")
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()
+
+
+def _fold(journal: Journal, progress: Progress | None) -> Iterator[Problem]:
+    """Each event's `before` is what its record was, and its `base` an earlier event of the same record."""
+    db = journal.connection
+    total = journal.head().seq
+    record: tuple[int, str] | None = None
+    state: dict[str, Any] = {}
+    seqs: set[int] = set()
+    for count, (seq, type, key, base, after_shape, after, before_shape, before) in enumerate(
+        db.execute(
+            "SELECT seq, type, key, base, after_shape, after, before_shape, before FROM event"
+            " WHERE op <> 'read' ORDER BY type, key, seq"
+        ),
+        1,
+    ):
+        if record != (type, key):
+            record, state, seqs = (type, key), {}, set()
+        try:
+            old = journal.fields(before_shape, before)
+            new = journal.fields(after_shape, after)
+        except (ValueError, TypeError):
+            yield _problem(seq, "fold", "the payload cannot be read")
+            continue
+        if base and base not in seqs:
+            yield _problem(seq, "fold", f"its base {base} is no earlier event of {key!r}")
+        for name, value in (old or {}).items():
+            if name not in state or state[name] != value:
+                yield _problem(seq, "fold", f"`before` says that {name!r} was otherwise than it was")
+                break
+        state = new or {}
+        seqs.add(seq)
+        if progress and count % 5_000 == 0:
+            progress("checking the states", count, total)
+
+
+def _replicas(journal: Journal, progress: Progress | None) -> Iterator[Problem]:
+    """What a store is taken to hold rests on an event of that record; no cursor is ahead of the journal."""
+    db = journal.connection
+    for key, seq, store in db.execute(
+        "SELECT r.key, r.seq, b.store FROM replica r JOIN binding b ON b.id = r.binding"
+        " LEFT JOIN name n ON n.name = b.type LEFT JOIN event e ON e.seq = r.seq AND e.key = r.key AND e.type = n.id"
+        " WHERE r.seq > 0 AND e.seq IS NULL"
+    ):
+        yield _problem(seq, "replica", f"store {store!r} is taken to hold {key!r} at {seq}, which is no event of it")
+    for content, store, key in db.execute(
+        "SELECT r.content, b.store, r.key FROM replica r JOIN binding b ON b.id = r.binding WHERE r.content IS NOT NULL"
+    ):
+        try:
+            decode(content)
+        except ValueError:
+            yield _problem(0, "replica", f"what store {store!r} is taken to hold of {key!r} cannot be read")
+    for store, cursor in db.execute("SELECT store, cursor FROM binding WHERE cursor > (SELECT seq FROM head)"):
+        yield _problem(cursor, "cursor", f"store {store!r} was replayed up to {cursor}, behind the journal's end")

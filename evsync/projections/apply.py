@@ -1,0 +1,159 @@
+"""Writing planned steps into a store through its accessor, and learning what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from evsync.accessor import Accessor, CanApply, Change, Outcome, Row, Verdict
+from evsync.data import Data, join_key
+from evsync.errors import Refused, Retry
+from evsync.journal.event import Fields
+from evsync.projections.plan import Step
+from evsync.projections.reader import BadRow, Reader, key_text
+from evsync.projections.replicas import Replica
+from evsync.store import Store
+from evsync.values import ABSENT, load
+
+ONE_BY_ONE = 500  # records between two notes of progress where an accessor cannot write in bulk
+
+
+class Judge(msgspec.Struct):
+    """Decides, inside the writing transaction, whether a record may be written: only if it is as it was when
+    it was last ingested (`expected`, fingerprints; None among them: not there). `wanted` is how it should be;
+    if it is so already there is nothing to do. `force`: write whatever is there."""
+
+    reader: Reader
+    expected: frozenset[bytes | None]
+    wanted: bytes | None
+    force: bool = False
+
+    def __call__(self, row: Row | None) -> Verdict:
+        if row is None:
+            found = None
+        else:
+            try:
+                found = self.reader.read(row).fingerprint
+            except BadRow:
+                return "write" if self.force else "changed"
+        if found == self.wanted:
+            return "done"
+        return "write" if self.force or found in self.expected else "changed"
+
+
+class Effect(msgspec.Struct):
+    """What a step did. `state` as in Outcome; then what the store holds now: `fingerprint` None if nothing,
+    `content` where that is not just what was wanted, `id` where the store does not call it by its key."""
+
+    step: Step
+    state: str
+    fingerprint: bytes | None = None
+    content: Fields | None = None
+    id: int | str | None = None
+    error: Exception | None = None
+
+
+def batch_size(accessor: Accessor) -> int:
+    """How many steps to write at once."""
+    return accessor.batch if isinstance(accessor, CanApply) else ONE_BY_ONE
+
+
+def change_of(
+    step: Step, replica: Replica | None, holds: Fields | None, reader: Reader, judge: Judge
+) -> Change:
+    """The change that a step asks of an accessor. `holds`: what the store holds now, by which it is found there."""
+    binding = reader.binding
+    known = holds if holds is not None else step.want or {}
+    types = {field.name: field.type for field in binding.fields}
+    name = {binding.local_of[part]: load(types[part], known.get(part)) for part in binding.key}
+    values: dict[str, Any] = {}
+    if step.want is not None:
+        for part in step.fields:
+            wire = step.want.get(part, ABSENT)
+            values[binding.local_of[part]] = ABSENT if wire is ABSENT else load(types[part], wire)
+    action = step.action
+    assert action in ("create", "update", "delete")
+    return Change(action, None if replica is None else replica.id, name, values, judge)
+
+
+def write(store: Store, reader: Reader, steps: Sequence[Step], changes: Sequence[Change]) -> list[Effect]:
+    """Write them; one effect per step. Raises StoreError where the store as a whole is in trouble."""
+    type = reader.binding.type
+    accessor = store.accessor(type)
+    if isinstance(accessor, CanApply):
+        outcomes = accessor.apply(store, type, changes)
+    else:
+        outcomes = [_one(store, accessor, reader, change) for change in changes]
+    return [
+        _effect(reader, step, change, outcome)
+        for step, change, outcome in zip(steps, changes, outcomes, strict=True)
+    ]
+
+
+def _one(store: Store, accessor: Accessor, reader: Reader, change: Change) -> Outcome:
+    """The same by the six methods alone."""
+    type = reader.binding.type
+    try:
+        found = accessor.get(store, type, change.id) if change.id is not None else None
+        if found is None and change.name:
+            found = accessor.get_by_name(store, type, change.name)
+        verdict = change.judge(None if found is None else reader.row_of(found))
+        if verdict != "write":
+            row = None if found is None else reader.row_of(found)
+            return Outcome(verdict, row, id=None if found is None else found.id)
+        if change.action == "delete":
+            if found is not None:
+                accessor.remove(store, found)
+            return Outcome("written")
+        if found is None:
+            values = {local: value for local, value in change.values.items() if value is not ABSENT}
+            stored = accessor.add(store, Data(type, {**change.name, **values}))
+        else:
+            stored = accessor.update(store, Data(type, change.values, id=found.id), found)
+        return Outcome("written", reader.row_of(stored), id=stored.id)
+    except (Refused, Retry) as error:
+        return Outcome("failed", error=error)
+
+
+def _effect(reader: Reader, step: Step, change: Change, outcome: Outcome) -> Effect:
+    if outcome.state in ("failed", "changed"):
+        return Effect(step, outcome.state, error=outcome.error)
+    if step.want is None:
+        return Effect(step, outcome.state)
+    if outcome.row is None:
+        local: int | str = (
+            outcome.id
+            if outcome.id is not None
+            else change.id
+            if change.id is not None
+            else _key(reader, step.want)
+        )
+        return Effect(
+            step,
+            outcome.state,
+            reader.fingerprint_of(step.want),
+            None,
+            None if str(local) == step.key else local,
+        )
+    try:
+        record = reader.read(outcome.row)
+    except BadRow as bad:
+        return Effect(
+            step, "failed", error=Refused(f"the store made something unreadable of it: {bad.error}")
+        )
+    wanted = reader.fingerprint_of(step.want)
+    local = outcome.id if outcome.id is not None else record.id if record.id is not None else record.key
+    return Effect(
+        step,
+        outcome.state,
+        record.fingerprint,
+        None if record.fingerprint == wanted else reader.fields_of(record),
+        None if str(local) == step.key else local,
+    )
+
+
+def _key(reader: Reader, record: Fields) -> str:
+    types = {field.name: field.type for field in reader.binding.fields}
+    return join_key([key_text(types[name], record[name]) for name in reader.binding.key])

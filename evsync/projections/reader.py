@@ -1,0 +1,244 @@
+"""From a store's raw rows to canonical content: typed, checked, written down once.
+
+This is the hot path of every ingest: a row is looked at by the Python types of its values, and for each
+combination of types the conversions that it needs are worked out once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from evsync.accessor import HEADER, Accessor, Row
+from evsync.binding import Binding
+from evsync.data import Data, join_key
+from evsync.errors import BadValue
+from evsync.journal.event import Fields
+from evsync.values import ABSENT, TYPES, Absent, decode, dump, encode, load, micros, parse_json, read, wire_of
+
+Names = tuple[str, ...]
+
+
+class Record(NamedTuple):
+    """A row that was read. `text` is its content as a JSON array of the values of `names`; `id` is None where the
+    store knows the record by its key. `changed_at` in microseconds."""
+
+    key: str
+    id: int | str | None
+    names: Names
+    text: str
+    fingerprint: bytes
+    changed_at: int | None
+    changed_by: str | None
+    place: str | None
+
+
+class BadRow(Exception):
+    """A row that cannot be taken: a value that its type refuses, or no key."""
+
+    def __init__(self, row: Row, error: str) -> None:
+        super().__init__(error)
+        self.row = row
+        self.error = error
+
+
+def tag(names: Names) -> bytes:
+    """What makes the same values under other names another content."""
+    return hashlib.sha256(encode(names)).digest()
+
+
+def fingerprint(tag: bytes, text: bytes) -> bytes:
+    """Sixteen bytes that stand for a content: SHA-256, cut in half."""
+    return hashlib.sha256(tag + text).digest()[:16]
+
+
+def key_text(type_name: str, wire: Any) -> str:
+    """A key field's value as it stands in a key."""
+    return wire if type(wire) is str else TYPES[type_name].text(load(type_name, wire))
+
+
+Convert = Callable[[Any], Any]
+Plan = tuple[tuple[int, Convert], ...] | None  # the values to convert; None: some are absent
+
+
+class Reader:
+    """Reads the rows of one binding."""
+
+    def __init__(self, binding: Binding, accessor: Accessor) -> None:
+        self.binding = binding
+        self._json_is_text = accessor.json_is_text
+        self._types = tuple(field.type for field in binding.fields)
+        self._key_at = tuple(binding.names.index(name) for name in binding.key)
+        self._plans: dict[tuple[type, ...], Plan] = {}
+        self._tags: dict[Names, bytes] = {binding.names: tag(binding.names)}
+        self._full_tag = self._tags[binding.names]
+
+    def read(self, row: Row) -> Record:
+        """The record that a row holds. Raises BadRow."""
+        values: Sequence[Any] = row[HEADER:]
+        kinds = tuple(map(type, values))
+        try:
+            plan = self._plans[kinds]
+        except KeyError:
+            plan = self._plan(kinds)
+        names = self.binding.names
+        try:
+            if plan:
+                converted = list(values)
+                for index, convert in plan:
+                    converted[index] = convert(converted[index])
+                values = converted
+            elif plan is None:
+                values = [
+                    value if value is ABSENT else self._wire(i, value) for i, value in enumerate(values)
+                ]
+        except (BadValue, ValueError):
+            raise BadRow(row, self._blame(row)) from None
+        if len(self._key_at) == 1:
+            key = values[self._key_at[0]]
+            if type(key) is not str:
+                key = self._key(row, values)
+        else:
+            key = self._key(row, values)
+        marker = self._full_tag
+        if plan is None:
+            names = tuple(name for name, value in zip(names, values, strict=True) if value is not ABSENT)
+            values = [value for value in values if value is not ABSENT]
+            marker = self._tag(names)
+        try:
+            content = encode(values)
+            text = content.decode()
+        except UnicodeEncodeError:
+            raise BadRow(row, self._blame(row)) from None
+        id, place, changed_at, changed_by = row[:HEADER]
+        if id is not None:
+            if type(id) is not int and type(id) is not str:
+                id = str(id)
+            if str(id) == key:
+                id = None
+        return Record(
+            key,
+            id,
+            names,
+            text,
+            hashlib.sha256(marker + content).digest()[:16],
+            None if changed_at is None else _moment(changed_at),
+            None if changed_by is None else str(changed_by),
+            place,
+        )
+
+    def key_of(self, row: Row) -> str | None:
+        """The key of a row whose other fields may be beyond reading; None if it has none."""
+        values = row[HEADER:]
+        try:
+            return self._key(
+                row, [self._wire(i, v) if i in self._key_at else None for i, v in enumerate(values)]
+            )
+        except (BadRow, BadValue, ValueError):
+            return None
+
+    def row_of(self, data: Data) -> Row:
+        """The row form of what one of the six methods answered."""
+        fields = data.fields
+        binding = self.binding
+        changed_at: Any = data.changed_at
+        if changed_at is None and binding.changed_at is not None:
+            changed_at = fields.get(binding.changed_at)
+        changed_by: Any = data.changed_by
+        if changed_by is None and binding.changed_by is not None:
+            changed_by = fields.get(binding.changed_by)
+        return (
+            data.id,
+            None,
+            changed_at,
+            changed_by,
+            *(fields.get(local, ABSENT) for local in binding.locals),
+        )
+
+    @staticmethod
+    def fields_of(record: Record) -> Fields:
+        """A record's content as wire values."""
+        return dict(zip(record.names, decode(record.text), strict=True))
+
+    def fingerprint_of(self, fields: Fields) -> bytes:
+        """The fingerprint of a content given as wire values."""
+        names = tuple(name for name in self.binding.names if name in fields)
+        return fingerprint(self._tag(names), encode([fields[name] for name in names]))
+
+    def _tag(self, names: Names) -> bytes:
+        found = self._tags.get(names)
+        if found is None:
+            if len(self._tags) > 10_000:  # records that each have other fields must not fill the memory
+                self._tags.clear()
+            found = self._tags[names] = tag(names)
+        return found
+
+    def _plan(self, kinds: tuple[type, ...]) -> Plan:
+        plan: Plan
+        if Absent in kinds:
+            plan = None
+        else:
+            steps: list[tuple[int, Convert]] = []
+            for index, kind in enumerate(kinds):
+                type_name = self._types[index]
+                if kind is type(None) or kind in TYPES[type_name].plain:
+                    continue
+                if kind is float and type_name == "float":
+                    steps.append((index, _float))
+                else:
+                    steps.append((index, self._converter(index)))
+            plan = tuple(steps)
+        if len(self._plans) > 10_000:
+            self._plans.clear()
+        self._plans[kinds] = plan
+        return plan
+
+    def _converter(self, index: int) -> Convert:
+        return lambda value: self._wire(index, value)
+
+    def _wire(self, index: int, value: Any) -> Any:
+        type_name = self._types[index]
+        if type_name == "json" and self._json_is_text and isinstance(value, str | bytes):
+            return parse_json(value)
+        return wire_of(type_name, value)
+
+    def _key(self, row: Row, values: Sequence[Any]) -> str:
+        parts = []
+        for name, index in zip(self.binding.key, self._key_at, strict=True):
+            value = values[index]
+            if value is None or value is ABSENT:
+                raise BadRow(row, f"the key field {name!r} is {'null' if value is None else 'missing'}")
+            parts.append(key_text(self._types[index], value))
+        return join_key(parts)
+
+    def _blame(self, row: Row) -> str:
+        """Which field it was, found out once it matters."""
+        for index, value in enumerate(row[HEADER:]):
+            field = self.binding.fields[index]
+            if value is None or value is ABSENT:
+                continue
+            try:
+                encode(self._wire(index, value))
+            except BadValue as error:
+                return f"field {field.name!r}: {error.message}"
+            except UnicodeEncodeError:
+                return f"field {field.name!r}: {value!r} is not valid Unicode text"
+            except ValueError as error:
+                return f"field {field.name!r}: {error}"
+        return "cannot be read"
+
+
+def _float(value: float) -> Any:
+    return value if math.isfinite(value) else dump("float", value)
+
+
+def _moment(raw: Any) -> int | None:
+    """When the store says that a record was changed; what cannot be understood counts as not said."""
+    if isinstance(raw, int | float) and not isinstance(raw, bool):
+        return int(raw * 1_000_000) if abs(raw) < 1e11 else None
+    try:
+        return micros(read("datetime", raw))
+    except BadValue:
+        return None

@@ -1,0 +1,342 @@
+"""What evsync knows of the stores: replicas, cursors, bindings, failures, quarantined rows.
+
+All of it lives in the journal's file, so that it is committed together with the events it follows from.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from evsync.journal.event import Fields
+from evsync.journal.journal import CHUNK, Journal
+from evsync.values import decode, encode
+
+
+class Replica(NamedTuple):
+    """What a store holds for a key. `row` is the row's own number in the table. `fingerprint` is None if the store deleted the record and that is in
+    dispute; `content` is given only where revision `seq` says otherwise."""
+
+    row: int
+    key: str
+    seq: int
+    fingerprint: bytes | None
+    id: int | str | None
+    in_line: bool
+    content: Fields | None
+
+    @property
+    def known_as(self) -> int | str:
+        """What the store calls the record."""
+        return self.key if self.id is None else self.id
+
+
+class BindingState(NamedTuple):
+    """A binding's row: its number, the mapping last used, up to where it was replayed, and towards which
+    positions writes were under way whose end nobody saw."""
+
+    id: int
+    mapping: dict[str, Any] | None
+    cursor: int
+    intents: tuple[int, ...]
+
+
+class Quarantined(NamedTuple):
+    """A row that could not be read: where it is, what the store calls it, the raw row as JSON, and why.
+
+    `hides`: records that vanished at the same time; as nobody can tell whether it is one of them, none of
+    them counts as deleted while the row is there."""
+
+    place: str
+    id: int | str | None
+    row: str
+    error: str
+    hides: list[str]
+
+
+_COLUMNS = "rowid, key, seq, fingerprint, id, in_line, content"
+
+
+def _replica(row: Sequence[Any]) -> Replica:
+    number, key, seq, fingerprint, id, in_line, content = row
+    return Replica(
+        number, key, seq, fingerprint, id, bool(in_line), None if content is None else decode(content)
+    )
+
+
+class Replicas:
+    """The replicas of one binding."""
+
+    def __init__(self, journal: Journal, binding: int) -> None:
+        self._db: sqlite3.Connection = journal.connection
+        self.binding = binding
+
+    def count(self) -> int:
+        """How many records the store holds, as far as is known."""
+        return int(
+            self._db.execute(
+                "SELECT count(*) FROM replica WHERE binding = ? AND fingerprint IS NOT NULL", (self.binding,)
+            ).fetchone()[0]
+        )
+
+    def any(self) -> bool:
+        """Whether anything is known of this binding."""
+        return (
+            self._db.execute("SELECT 1 FROM replica WHERE binding = ? LIMIT 1", (self.binding,)).fetchone()
+            is not None
+        )
+
+    def last_row(self) -> int:
+        """The highest row number in use by any binding."""
+        return int(self._db.execute("SELECT coalesce(max(rowid), 0) FROM replica").fetchone()[0])
+
+    def has_ids(self) -> bool:
+        """Whether the store calls any record otherwise than by its key."""
+        return (
+            self._db.execute(
+                "SELECT 1 FROM replica WHERE binding = ? AND id IS NOT NULL LIMIT 1", (self.binding,)
+            ).fetchone()
+            is not None
+        )
+
+    def by_key(self, keys: Sequence[str]) -> dict[str, Replica]:
+        """The replicas of these keys."""
+        return {replica.key: replica for replica in self._where("key", keys)}
+
+    def by_id(self, ids: Sequence[int | str]) -> dict[int | str, Replica]:
+        """The replicas that the store calls so, where that is not the key."""
+        return {replica.id: replica for replica in self._where("id", ids) if replica.id is not None}
+
+    def _where(self, column: str, values: Sequence[Any]) -> Iterator[Replica]:
+        for start in range(0, len(values), CHUNK):
+            chunk = values[start : start + CHUNK]
+            marks = ",".join("?" * len(chunk))
+            extra = " AND id IS NOT NULL" if column == "id" else ""
+            for row in self._db.execute(
+                f"SELECT {_COLUMNS} FROM replica WHERE binding = ? AND {column} IN ({marks}){extra}",
+                (self.binding, *chunk),
+            ):
+                yield _replica(row)
+
+    def fingerprints(self, keys: Sequence[str]) -> dict[str, tuple[int, bytes | None, int | str | None]]:
+        """Row number, fingerprint and id of these keys: the quick half of `by_key`."""
+        found = {}
+        for start in range(0, len(keys), CHUNK):
+            chunk = keys[start : start + CHUNK]
+            marks = ",".join("?" * len(chunk))
+            for key, row, fingerprint, id in self._db.execute(
+                f"SELECT key, rowid, fingerprint, id FROM replica WHERE binding = ? AND key IN ({marks})",
+                (self.binding, *chunk),
+            ):
+                found[key] = (row, fingerprint, id)
+        return found
+
+    def rows(self) -> Iterator[tuple[int, str]]:
+        """Row number and key of each record that the store holds."""
+        yield from self._db.execute(
+            "SELECT rowid, key FROM replica WHERE binding = ? AND fingerprint IS NOT NULL", (self.binding,)
+        )
+
+    def all(self) -> Iterator[Replica]:
+        """Every replica, in order of the keys."""
+        for row in self._db.execute(
+            f"SELECT {_COLUMNS} FROM replica WHERE binding = ? ORDER BY key",
+            (self.binding,),
+        ):
+            yield _replica(row)
+
+    def put(
+        self, rows: Iterable[tuple[str, int, bytes | None, int | str | None, bool, Fields | None]]
+    ) -> None:
+        """Remember (key, seq, fingerprint, id, in_line, content) of each, inside `write`."""
+        self._db.executemany(
+            "INSERT INTO replica (binding, key, seq, fingerprint, id, in_line, content) VALUES (?,?,?,?,?,?,?)"
+            " ON CONFLICT (binding, key) DO UPDATE SET seq = excluded.seq, fingerprint = excluded.fingerprint,"
+            " id = excluded.id, in_line = excluded.in_line, content = excluded.content",
+            (
+                (
+                    self.binding,
+                    key,
+                    seq,
+                    print_,
+                    id,
+                    in_line,
+                    None if content is None else encode(content).decode(),
+                )
+                for key, seq, print_, id, in_line, content in rows
+            ),
+        )
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """The store no longer holds these, inside `write`."""
+        self._db.executemany(
+            "DELETE FROM replica WHERE binding = ? AND key = ?", ((self.binding, key) for key in keys)
+        )
+
+    def rename(self, moves: Iterable[tuple[int | str | None, int]]) -> None:
+        """The store calls these by another id now: (id, row), inside `write`. Two may swap theirs."""
+        moves = list(moves)
+        self._db.executemany("UPDATE replica SET id = NULL WHERE rowid = ?", ((row,) for _, row in moves))
+        self._db.executemany("UPDATE replica SET id = ? WHERE rowid = ?", moves)
+
+    # -- records to look at again ----------------------------------------------------------------------
+
+    def pend(self, keys: Iterable[str]) -> None:
+        """Look at these again in the next replay, inside `write`."""
+        self._db.executemany(
+            "INSERT OR IGNORE INTO pending VALUES (?, ?)", ((self.binding, key) for key in keys)
+        )
+
+    def settle(self, keys: Iterable[str]) -> None:
+        """No need to look at these again, inside `write`."""
+        self._db.executemany(
+            "DELETE FROM pending WHERE binding = ? AND key = ?", ((self.binding, key) for key in keys)
+        )
+
+    def any_left_over(self) -> bool:
+        """Whether any record of this binding is to be looked at again, or failing."""
+        return bool(
+            self._db.execute(
+                "SELECT EXISTS (SELECT 1 FROM pending WHERE binding = ?) OR"
+                " EXISTS (SELECT 1 FROM failure WHERE binding = ?)",
+                (self.binding, self.binding),
+            ).fetchone()[0]
+        )
+
+    # -- failures --------------------------------------------------------------------------------------
+
+    def failed(self, key: str, seq: int, action: str, error: str, now: int, state: str = "retry") -> None:
+        """Keep a failed write, inside `write`; the wait doubles with each attempt, from 30 s to a day."""
+        attempts = self._db.execute(
+            "SELECT attempts FROM failure WHERE binding = ? AND key = ?", (self.binding, key)
+        ).fetchone()
+        count = 1 if attempts is None else attempts[0] + 1
+        wait = min(30 * 2 ** min(count - 1, 12), 86_400) * 1_000_000
+        self._db.execute(
+            "INSERT OR REPLACE INTO failure VALUES (?,?,?,?,?,?,?,?)",
+            (self.binding, key, seq, action, error, count, now + wait, state),
+        )
+
+    def mended(self, keys: Iterable[str]) -> None:
+        """These no longer fail, inside `write`."""
+        self._db.executemany(
+            "DELETE FROM failure WHERE binding = ? AND key = ?", ((self.binding, key) for key in keys)
+        )
+
+    def failures(self) -> int:
+        """How many records of this binding are failing."""
+        return int(
+            self._db.execute("SELECT count(*) FROM failure WHERE binding = ?", (self.binding,)).fetchone()[0]
+        )
+
+    # -- quarantined rows ------------------------------------------------------------------------------
+
+    def hidden(self) -> dict[tuple[str, str], list[str]]:
+        """The records that each quarantined row, (row, error), may be one of."""
+        return {
+            (row, error): decode(hides)
+            for row, error, hides in self._db.execute(
+                "SELECT row, error, hides FROM quarantine WHERE binding = ? AND hides IS NOT NULL",
+                (self.binding,),
+            )
+        }
+
+    def quarantine(self, rows: Sequence[Quarantined], now: int) -> None:
+        """These rows are what could not be read this time, inside `write`."""
+        kept = {
+            (row, error): seen
+            for row, error, seen in self._db.execute(
+                "SELECT row, error, seen_at FROM quarantine WHERE binding = ?", (self.binding,)
+            )
+        }
+        self._db.execute("DELETE FROM quarantine WHERE binding = ?", (self.binding,))
+        self._db.executemany(
+            "INSERT INTO quarantine VALUES (?,?,?,?,?,?,?)",
+            (
+                (
+                    self.binding,
+                    bad.place,
+                    bad.id,
+                    bad.row,
+                    bad.error,
+                    kept.get((bad.row, bad.error), now),
+                    encode(bad.hides).decode() if bad.hides else None,
+                )
+                for bad in rows
+            ),
+        )
+
+
+def binding_state(journal: Journal, store: str, type: str) -> BindingState | None:
+    """What is known of a type in a store, None if nothing yet."""
+    row = journal.connection.execute(
+        "SELECT id, mapping, cursor, intents FROM binding WHERE store = ? AND type = ?", (store, type)
+    ).fetchone()
+    if row is None:
+        return None
+    id, mapping, cursor, intents = row
+    return BindingState(id, mapping and decode(mapping), cursor, tuple(decode(intents)) if intents else ())
+
+
+def ensure_binding(journal: Journal, store: str, type: str) -> BindingState:
+    """The same, entered if it is new; inside `write`."""
+    found = binding_state(journal, store, type)
+    if found is None:
+        journal.connection.execute("INSERT INTO binding (store, type) VALUES (?, ?)", (store, type))
+        found = binding_state(journal, store, type)
+        assert found is not None
+    return found
+
+
+def set_mapping(journal: Journal, binding: int, mapping: Mapping[str, Any]) -> None:
+    """The mapping that was used, inside `write`."""
+    journal.connection.execute(
+        "UPDATE binding SET mapping = ? WHERE id = ?", (encode(mapping).decode(), binding)
+    )
+
+
+def add_intent(journal: Journal, state: BindingState, until: int) -> None:
+    """A write towards position `until` begins, inside `write`."""
+    if until not in state.intents:
+        journal.connection.execute(
+            "UPDATE binding SET intents = ? WHERE id = ?",
+            (encode([*state.intents, until]).decode(), state.id),
+        )
+
+
+def clear_intents(journal: Journal, binding: int) -> None:
+    """No write is under way any more, inside `write`."""
+    journal.connection.execute("UPDATE binding SET intents = NULL WHERE id = ?", (binding,))
+
+
+def set_cursor(journal: Journal, binding: int, position: int) -> None:
+    """The binding was replayed up to `position`; inside `write`."""
+    journal.connection.execute("UPDATE binding SET cursor = ? WHERE id = ?", (position, binding))
+
+
+def note(journal: Journal, store: str, column: str, value: int) -> None:
+    """Set `last_ingest` or `last_replay` of a store, inside `write`."""
+    assert column in ("last_ingest", "last_replay")
+    journal.connection.execute(
+        f"INSERT INTO store (name, {column}) VALUES (?, ?)"
+        f" ON CONFLICT (name) DO UPDATE SET {column} = excluded.{column}",
+        (store, value),
+    )
+
+
+def frozen_types(journal: Journal, type: str) -> dict[str, str]:
+    """The value types of a type's fields, as fixed when they were first seen."""
+    return dict(
+        journal.connection.execute("SELECT name, value_type FROM field WHERE type = ? ORDER BY name", (type,))
+    )
+
+
+def freeze_types(journal: Journal, type: str, types: Mapping[str, str]) -> None:
+    """Fix the value types of these fields, inside `write`."""
+    journal.connection.executemany(
+        "INSERT INTO field VALUES (?, ?, ?)"
+        " ON CONFLICT (type, name) DO UPDATE SET value_type = excluded.value_type"
+        " WHERE value_type <> excluded.value_type",
+        ((type, name, value_type) for name, value_type in sorted(types.items())),
+    )

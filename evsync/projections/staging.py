@@ -1,0 +1,359 @@
+"""The first half of an ingest: read a store through, and stage what differs from its replicas.
+
+Nothing is journalled here. What differs goes to a temporary table on disk, and which records were seen is one
+bit each, so memory does not grow with the store. Only when the whole read went well and the guards have
+passed does `ingest` take over, in order of the keys, so that the order of a store's rows changes nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from evsync.accessor import Accessor, CanScan, Row
+from evsync.errors import DuplicateKey
+from evsync.journal.journal import Journal
+from evsync.projections.reader import BadRow, Reader, Record
+from evsync.projections.replicas import BindingState, Quarantined, Replicas
+from evsync.store import Store
+from evsync.values import ABSENT, encode
+
+BATCH = 2_000  # rows looked up at once where the accessor has no batches of its own
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with what is being done, how many records are done, and how many there are if that is known."""
+
+
+class Staged(msgspec.Struct):
+    """A type of a store, read through. `table` holds what differs; `known` is how many records the store held
+    before, `found` how many rows it showed now, `gone` how many known ones are not among them."""
+
+    table: str
+    known: int = 0
+    found: int = 0
+    unchanged: int = 0
+    gone: int = 0
+    moved: list[tuple[int | str | None, int]] = []  # (id, replica row): equal content under another id
+    bad: list[Quarantined] = []
+
+
+class Seen:
+    """Which replicas were met again: one bit each."""
+
+    def __init__(self, last_row: int) -> None:
+        self._bits = bytearray(last_row // 8 + 1)
+        self.count = 0
+
+    def add(self, row: int) -> bool:
+        """Mark a replica; False if it was marked already."""
+        byte, bit = row >> 3, 1 << (row & 7)
+        if self._bits[byte] & bit:
+            return False
+        self._bits[byte] |= bit
+        self.count += 1
+        return True
+
+    def __contains__(self, row: int) -> bool:
+        return bool(self._bits[row >> 3] & (1 << (row & 7)))
+
+
+def stage(
+    journal: Journal,
+    store: Store,
+    type: str,
+    state: BindingState | None,
+    table: str,
+    progress: Progress | None = None,
+) -> Staged:
+    """Read `type` of `store` through. Raises StoreError if the read breaks off, DuplicateKey for two records of one key."""
+    accessor, reader = store.accessor(type), Reader(store.binding(type), store.accessor(type))
+    replicas = Replicas(journal, -1 if state is None else state.id)
+    staging = _Staging(journal, store, type, reader, replicas, Staged(table))
+    with _reading(journal):
+        staging.create()
+        for rows in batches(accessor, reader, store, type):
+            staging.take(rows)
+            if progress:
+                progress(f"reading {store.name} {type}", staging.staged.found, None)
+        staging.finish()
+    return staging.staged
+
+
+def batches(accessor: Accessor, reader: Reader, store: Store, type: str) -> Iterator[Sequence[Row]]:
+    """The rows of a type, by `scan` where the accessor has it, else by `find`."""
+    if isinstance(accessor, CanScan):
+        yield from accessor.scan(store, type)
+        return
+    batch: list[Row] = []
+    for data in accessor.find(store, type):
+        batch.append(reader.row_of(data))
+        if len(batch) >= BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+@contextmanager
+def _reading(journal: Journal) -> Iterator[None]:
+    """One transaction around the reading: quicker, and the replicas stand still meanwhile. It takes no lock."""
+    if journal.connection.in_transaction:
+        yield
+        return
+    journal.connection.execute("BEGIN")
+    try:
+        yield
+        journal.connection.execute("COMMIT")
+    except BaseException:
+        journal.connection.execute("ROLLBACK")
+        raise
+
+
+class _Staging:
+    def __init__(
+        self,
+        journal: Journal,
+        store: Store,
+        type: str,
+        reader: Reader,
+        replicas: Replicas,
+        staged: Staged,
+    ) -> None:
+        self.db = journal.connection
+        self.store, self.type, self.reader, self.replicas, self.staged = store, type, reader, replicas, staged
+        staged.known = replicas.count()
+        self.seen = Seen(replicas.last_row())
+        self.any_known = staged.known > 0 or replicas.any()
+        self.has_ids = self.any_known and replicas.has_ids()
+        self.unattributed: list[int] = []  # positions in staged.bad of rows that might be any record
+
+    def create(self) -> None:
+        self.db.execute(f"DROP TABLE IF EXISTS temp.{self.staged.table}")
+        self.db.execute(
+            f"CREATE TEMP TABLE {self.staged.table} (key TEXT NOT NULL, id, names TEXT, text TEXT,"
+            " fingerprint BLOB, changed_at INTEGER, changed_by TEXT, place TEXT, replica INTEGER, was BLOB)"
+        )
+
+    def take(self, rows: Sequence[Row]) -> None:
+        records = []
+        read = self.reader.read
+        for row in rows:
+            try:
+                records.append(read(row))
+            except BadRow as bad:
+                self._quarantine(bad)
+        self.staged.found += len(rows)
+        if self.any_known:
+            self._match(records)
+        else:
+            self._put((record, record.key, None, None) for record in records)
+
+    def _match(self, records: Sequence[Record]) -> None:
+        by_key = self.replicas.fingerprints([record.key for record in records])
+        by_id = {}
+        if self.has_ids:
+            by_id = self.replicas.by_id([_local(record) for record in records])
+        different: list[tuple[Record, str, int | None, bytes | None]] = []
+        for record in records:
+            row, was, known_id = by_key.get(record.key, (None, None, None))
+            called = by_id.get(_local(record))
+            if called is not None:
+                # The store's id says which record it is; but where ids were dealt out anew, equal content
+                # under the record's own key says more.
+                if (
+                    called.key != record.key
+                    and called.fingerprint != record.fingerprint
+                    and row is not None
+                    and was == record.fingerprint
+                    and row not in self.seen
+                ):
+                    self._same(row, record, moved=True)
+                    continue
+                row, was, key = called.row, called.fingerprint, called.key
+            elif row is not None and known_id == record.id:
+                key = record.key
+            elif row is not None:
+                # Known by its key, but the store calls it otherwise now: settled when all was read.
+                different.append((record, record.key, -row, was))
+                continue
+            else:
+                different.append((record, record.key, None, None))
+                continue
+            if was == record.fingerprint:
+                self._same(row, record)
+            else:
+                self._mark(row, record.key)
+                different.append((record, key, row, was))
+        self._put(different)
+
+    def _same(self, row: int, record: Record, moved: bool = False) -> None:
+        self._mark(row, record.key)
+        self.staged.unchanged += 1
+        if moved:
+            self.staged.moved.append((record.id, row))
+
+    def _mark(self, row: int, key: str) -> None:
+        if not self.seen.add(row):
+            raise self._duplicate(key)
+
+    def _put(self, found: Any) -> None:
+        full = self.reader.binding.names
+        self.db.executemany(
+            f"INSERT INTO temp.{self.staged.table} VALUES (?,?,?,?,?,?,?,?,?,?)",
+            (
+                (
+                    key,
+                    record.id,
+                    None if record.names is full else encode(record.names).decode(),
+                    record.text,
+                    record.fingerprint,
+                    record.changed_at,
+                    record.changed_by,
+                    record.place,
+                    row,
+                    was,
+                )
+                for record, key, row, was in found
+            ),
+        )
+
+    def _quarantine(self, bad: BadRow) -> None:
+        id, place = bad.row[0], bad.row[1]
+        self.staged.bad.append(
+            Quarantined(
+                str(place) if place is not None else f"id {id}" if id is not None else "",
+                id if isinstance(id, int | str | None) else str(id),
+                _raw(self.reader, bad.row),
+                bad.error,
+                [],
+            )
+        )
+        if not self.any_known:
+            return
+        # A record that cannot be read is not a record that is gone.
+        known = self._known_by(bad.row)
+        if known is None:
+            self.unattributed.append(len(self.staged.bad) - 1)
+        else:
+            self.seen.add(known)
+
+    def _known_by(self, row: Row) -> int | None:
+        key = self.reader.key_of(row)
+        local = row[0] if isinstance(row[0], int | str) else key
+        if local is not None:
+            called = self.replicas.by_id([local]).get(local)
+            if called is not None:
+                return called.row
+        for candidate in (key, None if row[0] is None else str(row[0])):
+            found = self.replicas.fingerprints([candidate]).get(candidate) if candidate is not None else None
+            if found is not None:
+                return found[0]
+        return None
+
+    def finish(self) -> None:
+        """What is gone, what only changed its id, and whether any key stands twice."""
+        table = self.staged.table
+        try:
+            self.db.execute(f"CREATE UNIQUE INDEX temp.{table}_key ON {table} (key)")
+        except sqlite3.IntegrityError:
+            double = self.db.execute(
+                f"SELECT key FROM temp.{table} GROUP BY key HAVING count(*) > 1 LIMIT 1"
+            ).fetchone()
+            raise self._duplicate(double[0]) from None
+        self._settle_ids(table)
+        if self.seen.count < self.staged.known:
+            self._gone(table)
+
+    def _settle_ids(self, table: str) -> None:
+        settled = []
+        for number, key, id, row, print_, was in self.db.execute(
+            f"SELECT rowid, key, id, -replica, fingerprint, was FROM temp.{table} WHERE replica < 0"
+        ).fetchall():
+            if not self.seen.add(row):
+                raise self._duplicate(key)
+            if print_ == was:
+                self.staged.unchanged += 1
+                self.staged.moved.append((id, row))
+                self.db.execute(f"DELETE FROM temp.{table} WHERE rowid = ?", (number,))
+            else:
+                settled.append((row, number))
+        self.db.executemany(f"UPDATE temp.{table} SET replica = ? WHERE rowid = ?", settled)
+
+    def _gone(self, table: str) -> None:
+        known = self.replicas.hidden()
+        hidden = {key for bad in self.staged.bad for key in known.get((bad.row, bad.error), ())}
+        gone = [(row, key) for row, key in self.replicas.rows() if row not in self.seen and key not in hidden]
+        fresh = [
+            i for i in self.unattributed if (self.staged.bad[i].row, self.staged.bad[i].error) not in known
+        ]
+        for index, bad in enumerate(self.staged.bad):
+            self.staged.bad[index] = bad._replace(hides=known.get((bad.row, bad.error), []))
+        if fresh and gone:
+            keys = [key for _, key in gone]
+            self.staged.bad[fresh[0]] = self.staged.bad[fresh[0]]._replace(hides=keys)
+            return
+        self.staged.gone = len(gone)
+        self.db.executemany(
+            f"INSERT INTO temp.{table} (key, replica, was) SELECT key, rowid, fingerprint FROM replica WHERE rowid = ?",
+            ((row,) for row, _ in gone),
+        )
+
+    def _duplicate(self, key: str) -> DuplicateKey:
+        """The error that names both rows: they are looked for once more, as this ends the type anyway."""
+        places: list[str] = []
+        accessor = self.store.accessor(self.type)
+        called = self.replicas.by_key([key]).get(key) if self.any_known else None
+        count = 0
+        for rows in batches(accessor, self.reader, self.store, self.type):
+            for row in rows:
+                count += 1
+                if self.reader.key_of(row) == key or (
+                    called is not None and called.id is not None and called.id == row[0]
+                ):
+                    places.append(
+                        str(row[1])
+                        if row[1] is not None
+                        else f"id {row[0]!r}"
+                        if row[0] is not None
+                        else f"record {count}"
+                    )
+            if len(places) > 1:
+                break
+        return DuplicateKey(
+            f"store {self.store.name!r}, type {self.type!r}: two records have the key {key!r}: {' and '.join(places[:2])}",
+            f"remove or correct one of them, or choose another `key` for [types.{self.type}]",
+        )
+
+
+def _local(record: Record) -> int | str:
+    return record.key if record.id is None else record.id
+
+
+def _raw(reader: Reader, row: Row) -> str:
+    """A row that was refused, as JSON a person can read."""
+    fields: dict[str, Any] = {}
+    for local, value in zip(reader.binding.locals, row[4:], strict=True):
+        if value is not ABSENT:
+            fields[local] = _plain(value)
+    return encode(fields).decode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes | memoryview):
+        return {"base64": base64.b64encode(bytes(value)).decode()}
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else str(value)
+    try:
+        encode(value)
+    except (TypeError, ValueError):
+        return str(value)
+    return value
