@@ -15,7 +15,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
-from accessors.files import FileAccessor, Record
+from accessors.documents import Record
+from accessors.files import FileAccessor
 from accessors.lines import LinesDocument, is_blank, split_end
 from evsync.accessor import Row
 from evsync.binding import Binding, Description

@@ -7,88 +7,27 @@ Text that is not to be changed stays as it is, byte for byte.
 
 from __future__ import annotations
 
-import codecs
-import io
 import os
 import stat
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, NamedTuple
+from typing import Any, BinaryIO, ClassVar
 
+from accessors.changes import Work, alike, wire_reader
+from accessors.documents import Document, undecodable_line
 from accessors.rewriting import explained, locked, replacing, state_of
 from evsync.accessor import HEADER, Accessor, Change, Outcome, Row, Verdict
-from evsync.binding import Binding, nearest
+from evsync.binding import Binding
 from evsync.data import Data
 from evsync.errors import BadValue, BrokenStore, ConfigError, Refused, Retry, Unreachable
 from evsync.store import Store, native
-from evsync.values import ABSENT, dump, encode, read, same
+from evsync.values import ABSENT, dump, read
 
 SCANNED = 2_000
 """How many rows `scan` hands out at a time."""
-
-LONGEST = 1 << 26
-"""No line or record is longer, in characters; so a broken file cannot take all memory."""
-
-_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-
-
-class Record(NamedTuple):
-    """One record as it stands in a file: what stands between it and the one before, and its own text."""
-
-    row: Row
-    before: str
-    text: str
-    after: str = ""  # its line end, where a line is a record
-
-
-class Document(ABC):
-    """One file of records, open for one pass through it."""
-
-    def __init__(self, path: Path, file: BinaryIO, option: str | None = None) -> None:
-        """`file` is at its beginning; `option`: the encoding that the user says it has.
-
-        Raises ConfigError for an encoding that does not exist."""
-        self.path = path
-        self.head = file.read(1 << 16)
-        file.seek(0)
-        self.encoding, marked = encoding_of(self.head, option)
-        self.stream = io.TextIOWrapper(file, self.encoding, newline="")
-        self.mark = self.stream.read(1) if marked else ""  # the byte order mark: kept, and no text
-
-    def broken(self, line: int, problem: str, hint: str = "") -> BrokenStore:
-        """The error for a file that cannot be read; nothing is taken from it, nothing written to it."""
-        return BrokenStore(f"{self.path}, line {line}: {problem}", hint or "mend the file by hand")
-
-    @abstractmethod
-    def rows(self, binding: Binding) -> Iterator[Row]:
-        """All records, quickly. Raises BrokenStore."""
-
-    @abstractmethod
-    def records(self, binding: Binding) -> Iterator[Record]:
-        """All records with their text, in order. Raises BrokenStore."""
-
-    @abstractmethod
-    def written(self, record: Record, text: str | None) -> str:
-        """What is to be written for a record whose text is now `text` (None: it is gone).
-
-        Called once for every record, in order."""
-
-    @abstractmethod
-    def rest(self, texts: Iterable[str]) -> Iterator[str]:
-        """What is to be written after the last record, with the new records' `texts`."""
-
-    @abstractmethod
-    def encode(self, text: str | None, values: Mapping[str, Any], binding: Binding) -> str:
-        """The text of a record with these typed values; `text` is its old one, None for a new record.
-
-        Raises Refused for what the format cannot hold."""
-
-    @abstractmethod
-    def parse(self, text: str, place: str | None) -> Row:
-        """The record that `text` holds, as `records` (which was called before) would give it."""
 
 
 class FileAccessor(Accessor):
@@ -128,14 +67,14 @@ class FileAccessor(Accessor):
         self, store: Store, type: str, match: Mapping[str, Any] | None = None
     ) -> Generator[Data, None, None]:
         binding = store.binding(type)
-        wire = _wire_reader(self, binding)
+        wire = wire_reader(self, binding)
         types = binding.local_types
         wanted = [
             (binding.locals.index(local), local, dump(types[local], typed))
             for local, typed in (match or {}).items()
         ]
         for row in self._scanned(store, type):
-            if all(_alike(wire(local, row[HEADER + at]), value) for at, local, value in wanted):
+            if all(alike(wire(local, row[HEADER + at]), value) for at, local, value in wanted):
                 yield _data(binding, row)
 
     def add(self, store: Store, data: Data) -> Data:
@@ -153,7 +92,7 @@ class FileAccessor(Accessor):
         binding = store.binding(data.type)
         key = self._key(binding, data.fields if old is None else old.fields)
         self._refuse_taken(store, binding, key, key | self._key(binding, data.fields), data.id)
-        wire = _wire_reader(self, binding)
+        wire = wire_reader(self, binding)
         missing: list[bool] = []
 
         def untouched(row: Row | None) -> bool:
@@ -243,7 +182,7 @@ class FileAccessor(Accessor):
             if not os.access(target, os.W_OK):
                 raise Unreachable(f"no right to have {named} written", "check the rights of the file")
             with locked(target.parent), self._open(store, type, "written") as (document, found):
-                work = _Work(self, binding, document, changes, exact)
+                work = Work(self, binding, document, changes, exact)
                 with replacing(target, document.encoding, found) as new:
                     for record in document.records(binding):
                         new.write(document.written(record, work.settle(record)))
@@ -332,151 +271,6 @@ class FileAccessor(Accessor):
                     ) from None
 
 
-class _Work:
-    """The changes of one pass: which record each one means, and what becomes of it."""
-
-    def __init__(
-        self, accessor: Accessor, binding: Binding, document: Document, changes: Sequence[Change], exact: bool
-    ) -> None:
-        self._binding, self._document, self._changes, self._exact = binding, document, changes, exact
-        self._wire = _wire_reader(accessor, binding)
-        self._keys = [(HEADER + binding.locals.index(local), local) for local in binding.key_locals]
-        self._by_id: dict[str, list[int]] = {}
-        self._by_key: dict[tuple[Any, ...], list[int]] = {}
-        self._outcomes: dict[int, Outcome] = {}
-        self.dirty = False
-        types = binding.local_types
-        for number, change in enumerate(changes):
-            if change.id is not None:
-                self._by_id.setdefault(str(change.id), []).append(number)
-            else:
-                key = tuple(_hashable(dump(types[local], change.name[local])) for _, local in self._keys)
-                self._by_key.setdefault(key, []).append(number)
-
-    @property
-    def outcomes(self) -> list[Outcome]:
-        return [self._outcomes[number] for number in range(len(self._changes))]
-
-    def settle(self, record: Record) -> str | None:
-        """The text of the record after the changes that mean it; None if it is gone."""
-        numbers = self._meaning(record.row)
-        return self._settle(numbers, record.row, record.text) if numbers else record.text
-
-    def remaining(self) -> Iterator[str]:
-        """The texts of the records that were not in the file and are now to be."""
-        for numbers in sorted([*self._by_id.values(), *self._by_key.values()]):
-            text = self._settle(numbers, None, None)
-            if text is not None:
-                yield text
-
-    def _meaning(self, row: Row) -> list[int]:
-        """The changes that mean this record; taken off the list, so that a second one with its key is left alone."""
-        numbers: list[int] = []
-        if self._by_id and row[0] is not None:
-            numbers += self._by_id.pop(str(row[0]), ())
-        if self._by_key:
-            key = tuple([_hashable(self._wire(local, row[at])) for at, local in self._keys])
-            numbers += self._by_key.pop(key, ())
-        return sorted(numbers)
-
-    def _settle(self, numbers: list[int], row: Row | None, text: str | None) -> str | None:
-        """The changes to one record, one after the other; each is judged by what the one before has left."""
-        for number in numbers:
-            change = self._changes[number]
-            verdict = change.judge(row)
-            if verdict != "write":
-                self._outcomes[number] = Outcome(verdict, row=row, id=row[0] if row else None)
-                continue
-            if change.action == "delete":
-                self._outcomes[number] = Outcome("done" if row is None else "written")
-                self.dirty = self.dirty or row is not None
-                row = text = None
-                continue
-            try:
-                new = self._encoded(change, row, text)
-            except Refused as error:
-                self._outcomes[number] = Outcome("failed", error=error)
-                continue
-            if new == text:
-                self._outcomes[number] = Outcome("done", row=row, id=row[0] if row else None)
-                continue
-            self.dirty = True
-            text, old = new, row
-            if self._as_given(change, old) and len(numbers) == 1:
-                self._outcomes[number] = Outcome("written", exact=True)
-            else:
-                row = self._document.parse(text, old[1] if old else None)
-                self._outcomes[number] = Outcome("written", row=row, id=row[0])
-        return text
-
-    def _as_given(self, change: Change, old: Row | None) -> bool:
-        return (
-            self._exact
-            and old is None
-            and self._binding.id is None
-            and len(change.values) == len(self._binding.locals)
-            and not any(value is ABSENT for value in change.values.values())
-        )
-
-    def _encoded(self, change: Change, row: Row | None, text: str | None) -> str:
-        """The record's new text, in which only values that differ from those it has are written anew."""
-        values = change.values
-        if row is not None:
-            types = self._binding.local_types
-            had = dict(zip(self._binding.locals, row[HEADER:], strict=True))
-            values = {
-                local: typed
-                for local, typed in values.items()
-                if not _alike(
-                    self._wire(local, had[local]), typed if typed is ABSENT else dump(types[local], typed)
-                )
-            }
-            if not values and text is not None:
-                return text
-        try:
-            new = self._document.encode(text, values, self._binding)
-            new.encode(self._document.encoding)
-        except RecursionError:
-            raise Refused("a value is nested too deeply") from None
-        except UnicodeEncodeError as error:
-            letters = new[error.start : error.end][:20]
-            raise Refused(f"{self._document.encoding} cannot hold {letters!r}") from None
-        if len(new) > LONGEST // 2:
-            raise Refused(f"a record of {len(new):,} characters is too long")
-        return new
-
-
-_UNREADABLE: Any = object()
-"""In place of the wire form of a value that its type refuses."""
-
-
-def _wire_reader(accessor: Accessor, binding: Binding) -> Callable[[str, Any], Any]:
-    """Turns the raw value of a column into its wire form, or into `_UNREADABLE`."""
-    types = binding.local_types
-
-    def wire(local: str, raw: Any) -> Any:
-        type_name = types[local]
-        if type_name == "str" and raw.__class__ is str:
-            return raw
-        if raw is ABSENT:
-            return ABSENT
-        try:
-            return dump(type_name, native(accessor, type_name, raw))
-        except BadValue:
-            return _UNREADABLE
-
-    return wire
-
-
-def _alike(one: Any, other: Any) -> bool:
-    """Whether two wire values are the same; one that could not be read is like no other."""
-    return one is not _UNREADABLE and other is not _UNREADABLE and same(one, other)
-
-
-def _hashable(wire: Any) -> Any:
-    return encode(wire) if isinstance(wire, list | dict) else wire
-
-
 def _judge(accepts: Callable[[Row | None], bool]) -> Callable[[Row | None], Verdict]:
     return lambda row: "write" if accepts(row) else "changed"
 
@@ -485,7 +279,7 @@ def _is(row: Row, old: Data, binding: Binding, wire: Callable[[str, Any], Any]) 
     """Whether the row still has the values of `old`, in so far as that tells them."""
     now = dict(zip(binding.locals, row[HEADER:], strict=True))
     return all(
-        now[local] == value or _alike(wire(local, now[local]), wire(local, value))
+        now[local] == value or alike(wire(local, now[local]), wire(local, value))
         for local, value in old.fields.items()
         if local in now
     )
@@ -506,34 +300,3 @@ def _data(binding: Binding, row: Row) -> Data:
     }
     changed_by = None if row[3] is None else str(row[3])
     return Data(binding.type, fields, id=row[0], changed_at=changed_at, changed_by=changed_by)
-
-
-def encoding_of(head: bytes, option: str | None) -> tuple[str, bool]:
-    """The encoding of a file that begins with `head`, and whether a byte order mark says so.
-
-    Raises ConfigError for one that does not exist."""
-    for mark, encoding in _BOMS:
-        if head.startswith(mark) and (option is None or option.lower().startswith(encoding[:5])):
-            return encoding, True
-    try:
-        name = codecs.lookup(option or "utf-8").name
-    except LookupError:
-        raise ConfigError(f"there is no encoding {option!r}", nearest(option or "", _USUAL)) from None
-    return {"utf-8-sig": "utf-8", "utf-16": "utf-16-le"}.get(name, name), False
-
-
-_USUAL = ("utf-8", "utf-16", "latin-1", "cp1252", "cp1250", "ascii", "shift_jis", "gb18030", "big5", "euc-kr")
-
-
-def undecodable_line(path: Path, encoding: str) -> int:
-    """The line of the first bytes that are not in this encoding."""
-    decoder = codecs.getincrementaldecoder(encoding)()
-    line = 1
-    with path.open("rb") as file:
-        try:
-            while chunk := file.read(1 << 16):
-                line += decoder.decode(chunk).count("\n")
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError as error:
-            line += error.object[: error.start].decode(encoding).count("\n")
-    return line

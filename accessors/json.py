@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 from accessors import json_values
-from accessors.files import LONGEST, Document, FileAccessor, Record
+from accessors.documents import LONGEST, Document, Record
+from accessors.files import FileAccessor
 from evsync.accessor import Row
 from evsync.binding import Binding, Description
 from evsync.store import Store

@@ -10,7 +10,8 @@ from typing import Any, BinaryIO, ClassVar
 import msgspec
 
 from accessors import json_values
-from accessors.files import FileAccessor, Record
+from accessors.documents import Record
+from accessors.files import FileAccessor
 from accessors.lines import LinesDocument, is_blank, split_end
 from evsync.accessor import Row
 from evsync.binding import Binding, Description

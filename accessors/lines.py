@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from accessors.files import LONGEST, Document, Record
+from accessors.documents import LONGEST, Document, Record
 
 
 class LinesDocument(Document):

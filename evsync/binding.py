@@ -167,7 +167,15 @@ def resolve(
     # Columns of a store that does not exist yet are made for data only.
     changed_at = place.changed_at if columns is not None else None
     changed_by = place.changed_by if columns is not None else None
-    return Binding(spec.name, spec.key, tuple(fields), place.id, changed_at, changed_by, dict(place.written or place.options))
+    return Binding(
+        spec.name,
+        spec.key,
+        tuple(fields),
+        place.id,
+        changed_at,
+        changed_by,
+        dict(place.written or place.options),
+    )
 
 
 def offered(spec: TypeSpec, place: PlaceSpec, described: Description) -> dict[str, str | None]:

@@ -391,7 +391,11 @@ def _place(table: _Table, spec: TypeSpec, known: Collection[str]) -> PlaceSpec:
     for name in spec.key:
         if name in ignore or local_of(name) in ignore:
             raise table.error(f"the key field {name!r} cannot be ignored", "take it out of 'ignore'")
-    changed_at, changed_by, own_id = table.optional("changed_at"), table.optional("changed_by"), table.optional("id")
+    changed_at, changed_by, own_id = (
+        table.optional("changed_at"),
+        table.optional("changed_by"),
+        table.optional("id"),
+    )
     options = table.rest(known)
     written = {name: table.entries[name] for name in options}
     place = PlaceSpec(own_id, fields, only, ignore, changed_at, changed_by, options, written)

@@ -36,6 +36,7 @@ class Journal:
         self._shapes: dict[tuple[tuple[str, ...], tuple[str, ...]], Shape] = {}
         self._shape_of: dict[int, Shape] = {}
         self._rehearsing = False
+        self.temporary = False  # in memory only because the file was missing
 
     @classmethod
     def open(cls, path: Path | None, *, create: bool = True) -> Journal:
@@ -52,6 +53,7 @@ class Journal:
         try:
             connection = sqlite3.connect(target, timeout=BUSY_SECONDS, isolation_level=None)
             journal = cls(connection, shown)
+            journal.temporary = path is not None and target == ":memory:"
             journal._prepare(readonly=not create and not missing)
         except sqlite3.Error as error:
             if connection is not None:

@@ -78,7 +78,9 @@ def _chain(journal: Journal, progress: Progress | None) -> Iterator[Problem]:
                 yield _problem(seq, "altered", "the payload is not the one that was journalled")
             if computed != stored:
                 yield _problem(
-                    seq, "altered", "the event does not follow from its predecessor: altered, inserted or reordered"
+                    seq,
+                    "altered",
+                    "the event does not follow from its predecessor: altered, inserted or reordered",
                 )
         if observed_at < time:
             yield _problem(seq, "time", "observed before its predecessor")
@@ -138,7 +140,9 @@ def _replicas(journal: Journal, progress: Progress | None) -> Iterator[Problem]:
         " LEFT JOIN name n ON n.name = b.type LEFT JOIN event e ON e.seq = r.seq AND e.key = r.key AND e.type = n.id"
         " WHERE r.seq > 0 AND e.seq IS NULL"
     ):
-        yield _problem(seq, "replica", f"store {store!r} is taken to hold {key!r} at {seq}, which is no event of it")
+        yield _problem(
+            seq, "replica", f"store {store!r} is taken to hold {key!r} at {seq}, which is no event of it"
+        )
     for content, store, key in db.execute(
         "SELECT r.content, b.store, r.key FROM replica r JOIN binding b ON b.id = r.binding WHERE r.content IS NOT NULL"
     ):
@@ -146,5 +150,9 @@ def _replicas(journal: Journal, progress: Progress | None) -> Iterator[Problem]:
             decode(content)
         except ValueError:
             yield _problem(0, "replica", f"what store {store!r} is taken to hold of {key!r} cannot be read")
-    for store, cursor in db.execute("SELECT store, cursor FROM binding WHERE cursor > (SELECT seq FROM head)"):
-        yield _problem(cursor, "cursor", f"store {store!r} was replayed up to {cursor}, behind the journal's end")
+    for store, cursor in db.execute(
+        "SELECT store, cursor FROM binding WHERE cursor > (SELECT seq FROM head)"
+    ):
+        yield _problem(
+            cursor, "cursor", f"store {store!r} was replayed up to {cursor}, behind the journal's end"
+        )

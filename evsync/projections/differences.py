@@ -75,13 +75,13 @@ def _together(left: Any, right: Any) -> Iterator[tuple[str, Any, Any]]:
     lefts, rights = iter(left), iter(right)
     one, other = next(lefts, None), next(rights, None)
     while one is not None or other is not None:
-        if other is None or (one is not None and one[0].encode() < other[0].encode()):
+        if one is not None and (other is None or (one is not None and one[0].encode() < other[0].encode())):
             yield one[0], _value(one), None
             one = next(lefts, None)
-        elif one is None or other[0].encode() < one[0].encode():
+        elif other is not None and (one is None or other[0].encode() < one[0].encode()):
             yield other[0], None, _value(other)
             other = next(rights, None)
-        else:
+        elif one is not None and other is not None:
             yield one[0], _value(one), _value(other)
             one, other = next(lefts, None), next(rights, None)
 
@@ -90,7 +90,9 @@ def _value(entry: Any) -> Any:
     return entry if isinstance(entry, Content) else entry[1]
 
 
-def _difference(type: str, key: str, left: Fields | None, right: Fields | None, types: dict[str, str]) -> Difference:
+def _difference(
+    type: str, key: str, left: Fields | None, right: Fields | None, types: dict[str, str]
+) -> Difference:
     kind = "missing" if right is None else "extra" if left is None else "different"
     one, other = left or {}, right or {}
     names = differing(one, other) if kind == "different" else sorted({**one, **other})

@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from evsync.accessor import CanCreate, CanDescribe
-from evsync.binding import Binding
 from evsync.errors import GuardTripped, Unreachable
 from evsync.journal.event import Fields
 from evsync.journal.journal import Journal, clock
 from evsync.journal.query import open_conflicts
 from evsync.projections.apply import Effect, Judge, batch_size, change_of, write
 from evsync.projections.contents import Content, content_of, load_contents
-from evsync.projections.guards import mapping_changed, too_many_deletes
+from evsync.projections.guards import too_many_deletes
 from evsync.projections.merge import view
 from evsync.projections.plan import Step, plan
 from evsync.projections.reader import Reader
@@ -66,20 +65,18 @@ def replay(
     store: Store,
     types: Sequence[str],
     options: Options,
+    written: Written,
     progress: Progress | None = None,
-) -> Written:
-    """Bring `types` (parents before children) of `store` to the journal's state. Raises StoreError for trouble
-    with the store as a whole, GuardTripped before anything is written."""
+) -> None:
+    """Bring `types` (parents before children) of `store` to the journal's state, counting into `written`.
+    Raises StoreError for trouble with the store as a whole; what was done until then is counted and remembered.
+    Raises GuardTripped for a rebuild that would delete too much, before anything is written."""
     head = journal.head().seq
     until = head if options.until is None else min(options.until, head)
-    written = Written()
-    for type in types:
-        _guard_mapping(journal, store, store.binding(type), options)
-    if options.each:
+    if options.each and not options.dry_run:
         for step_until in _one_event_a_record(journal, store, types, until):
             _pass(journal, store, types, step_until, options, written, progress)
     _pass(journal, store, types, until, options, written, progress)
-    return written
 
 
 def _pass(
@@ -104,22 +101,6 @@ def _pass(
     for projection in projections:
         projection.retry()
         projection.finish()
-
-
-def _guard_mapping(journal: Journal, store: Store, binding: Binding, options: Options) -> None:
-    state = binding_state(journal, store.name, binding.type)
-    reason = (
-        None if state is None or options.rebuild else mapping_changed(state.mapping, binding.as_document())
-    )
-    if reason:
-        way = (
-            f"evsync replay --store {store.name} --rebuild"
-            if store.role == "target"
-            else f"evsync ingest {store.name} --allow-mapping"
-        )
-        raise GuardTripped(
-            f"store {store.name!r}, type {binding.type!r}: {reason}", f"if that is meant: {way}"
-        )
 
 
 def _one_event_a_record(journal: Journal, store: Store, types: Sequence[str], until: int) -> Iterator[int]:

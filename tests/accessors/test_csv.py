@@ -208,9 +208,15 @@ def test_options_that_no_csv_file_can_have(tmp_path: Path, options: dict[str, st
         rows(make(tmp_path, "k,a,b\n", **options))
 
 
-def test_an_unknown_encoding(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no encoding 'utf8x'"):
-        rows(make(tmp_path, "k,a,b\n", encoding="utf8x"))
+@pytest.mark.parametrize("encoding", ["utf8x", "base64"])
+def test_an_unknown_encoding(tmp_path: Path, encoding: str) -> None:
+    with pytest.raises(ConfigError, match=f"no encoding '{encoding}'"):
+        rows(make(tmp_path, "k,a,b\n", encoding=encoding))
+
+
+@pytest.mark.parametrize("encoding", ["UTF8", "utf-8", "utf-8-sig"])
+def test_a_mark_is_no_part_of_the_first_name(tmp_path: Path, encoding: str) -> None:
+    assert rows(make(tmp_path, "\ufeffk,a,b\n1,2,3\n", encoding=encoding)) == [("2", "3", "1")]
 
 
 # -- writing -----------------------------------------------------------------------------------------------

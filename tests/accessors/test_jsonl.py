@@ -203,3 +203,9 @@ def test_ids_are_numbers_or_text(tmp_path: Path) -> None:
     )
     assert (outcome.state, outcome.id) == ("written", 7)
     assert rows(store)[0] == ("one",)
+
+
+def test_half_a_surrogate_pair_in_the_file_does_not_stop_a_change(tmp_path: Path) -> None:
+    store = make(tmp_path, '{"k": "1", "a": ["\\ud800"]}\n')
+    assert change(store, "update", "1", a=["x"]).state == "written"
+    assert content(store) == '{"k": "1", "a": ["x"]}\n'

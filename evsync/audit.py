@@ -1,0 +1,128 @@
+"""The documents of status, show and blame, put together from the journal and what it knows of the stores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from evsync.binding import nearest
+from evsync.errors import NotFound, UsageError
+from evsync.journal import query
+from evsync.journal.journal import Journal
+from evsync.projections.merge import same_record, view
+from evsync.projections.replicas import Replicas, binding_state
+from evsync.store import Store
+from evsync.values import moment
+
+Document = dict[str, Any]
+OPERATIONS = ("create", "update", "delete", "read", "resolve", "undo")
+
+
+def check_names(
+    journal: Journal,
+    types: Mapping[str, Any],
+    stores: Mapping[str, Any],
+    type: str | None,
+    store: str | None = None,
+    op: str | None = None,
+) -> None:
+    """Raises UsageError for a type, store or operation that neither the configuration nor the journal knows."""
+    for what, name, known in (
+        ("type", type, types),
+        ("store", store, stores),
+        ("operation", op, dict.fromkeys(OPERATIONS)),
+    ):
+        if (
+            name is not None
+            and name not in known
+            and (what == "operation" or journal.known_name(name) is None)
+        ):
+            raise UsageError(
+                f"there is no {what} {name!r}", nearest(name, known) or f"the {what}s are: {', '.join(known)}"
+            )
+
+
+def status(journal: Journal, stores: Sequence[Store]) -> Document:
+    """The document of `evsync status`."""
+    head = journal.head().seq
+    conflicts: dict[str, int] = {}
+    for due in query.open_conflicts(journal).values():
+        for name in {store for _, store in due}:
+            conflicts[name] = conflicts.get(name, 0) + 1
+    entries = []
+    for store in stores:
+        times = journal.connection.execute(
+            "SELECT last_ingest, last_replay FROM store WHERE name = ?", (store.name,)
+        ).fetchone() or (None, None)
+        failures, quarantined = (
+            journal.connection.execute(
+                f"SELECT count(*) FROM {table} x JOIN binding b ON b.id = x.binding WHERE b.store = ?",
+                (store.name,),
+            ).fetchone()[0]
+            for table in ("failure", "quarantine")
+        )
+        at = cursor(journal, store)
+        entries.append(
+            {
+                "store": store.name,
+                "role": store.role,
+                "cursor": at,
+                "behind": 0 if store.role == "source" else max(head - at, 0),
+                "conflicts": conflicts.get(store.name, 0),
+                "failures": failures,
+                "quarantined": quarantined,
+                "last_ingest": times[0] and moment(times[0]),
+                "last_replay": times[1] and moment(times[1]),
+            }
+        )
+    return {"head": head, "stores": entries}
+
+
+def cursor(journal: Journal, store: Store) -> int:
+    """Up to where all types of a store were replayed; 0 before anything was."""
+    states = [binding_state(journal, store.name, type) for type in store.types]
+    return min((0 if state is None else state.cursor for state in states), default=0)
+
+
+def show(journal: Journal, stores: Iterable[Store], type: str, key: str, at: str | None) -> Document:
+    """The document of `evsync show`. Raises NotFound for a record that the journal never saw."""
+    upto = None if at is None else query.position(journal, at)
+    seq, fields, shown = query.state(journal, type, key, upto)
+    if seq == 0:
+        _known(journal, type, key)
+    replicas = []
+    for store in stores:
+        if type not in store.types:
+            continue
+        state = binding_state(journal, store.name, type)
+        held = None if state is None else Replicas(journal, state.id).by_key([key]).get(key)
+        names = list(state.mapping["fields"]) if state is not None and state.mapping else []
+        in_step = held is None and fields is None
+        if held is not None and held.fingerprint is not None:
+            then = view(journal.revisions([held.seq]).get(held.seq, {}), names)
+            in_step = held.in_line and same_record(then, view(fields, names))
+        replicas.append(
+            {
+                "store": store.name,
+                "seq": 0 if held is None else held.seq,
+                "id": None if held is None else held.known_as,
+                "in_step": in_step,
+            }
+        )
+    return {"type": type, "key": key, "seq": seq, "fields": shown, "replicas": replicas}
+
+
+def blame(journal: Journal, type: str, key: str) -> Document:
+    """The document of `evsync blame`. Raises NotFound for a record that the journal never saw."""
+    fields = query.blame(journal, type, key)
+    if not fields:
+        _known(journal, type, key)
+    return {"type": type, "key": key, "fields": fields}
+
+
+def _known(journal: Journal, type: str, key: str) -> None:
+    if key not in journal.heads(type, [key]):
+        raise NotFound(
+            f"the journal knows no {type} {key!r}",
+            nearest(key, query.similar_keys(journal, type, key)) or f"see: evsync log {type}",
+        )
