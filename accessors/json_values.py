@@ -76,7 +76,14 @@ def _floats(value: Any) -> Any:
 def describe(objects: Iterable[Mapping[str, Any]]) -> Description:
     """The names of all members in the order in which they are first seen, with the narrowest type for each."""
     columns: dict[str, str | None] = {}
+    seen: set[tuple[tuple[str, ...], tuple[type, ...]]] = set()
     for members in objects:
+        # Most objects are of a kind that was met before: looked at by their names and types only.
+        kind = (tuple(members), tuple(map(type, members.values())))
+        if kind in seen:
+            continue
+        if len(seen) < 10_000:
+            seen.add(kind)
         for name, value in members.items():
             columns[name] = widen(columns.get(name), infer(value))
     return Description(columns)

@@ -6,7 +6,7 @@ seen; else those of the first store that declares them, or whose values suggest 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -27,10 +27,16 @@ class Bound(msgspec.Struct):
 
 
 def bind(
-    stores: Sequence[Store], specs: Mapping[str, TypeSpec], frozen: Mapping[str, Mapping[str, str]]
+    stores: Sequence[Store],
+    specs: Mapping[str, TypeSpec],
+    frozen: Mapping[str, Mapping[str, str]],
+    wanted: Collection[str] | None = None,
 ) -> Bound:
     """Bind every type in every store that holds it. A store in trouble is reported, and stops no other;
-    a configuration that does not fit a store raises ConfigError."""
+    a configuration that does not fit a store raises ConfigError.
+
+    `wanted`: the names of the stores that matter; the others are only asked about types of which nothing is
+    known yet."""
     bound = Bound({}, {}, set())
     for store in stores:
         for type in store.types:
@@ -38,6 +44,8 @@ def bind(
                 raise ConfigError(f"store {store.name!r} holds the type {type!r}, which is declared nowhere")
     for type, spec in specs.items():
         holders = [store for store in stores if type in store.types]
+        if wanted is not None and (spec.fields is not None or frozen.get(type)):
+            holders = [store for store in holders if store.name in wanted]
         described: dict[str, Description | None] = {}
         for store in holders:
             try:

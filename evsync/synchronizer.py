@@ -78,9 +78,10 @@ class Synchronizer:
         self.rules = dict(rules or {})
         self._journal: Journal | None = None
         self._bound: Bound | None = None
+        self._bound_stores: set[str] = set()
         self._observing = Observing(self, frozenset(audit_reads))
         for store in self.stores.values():
-            store.bind_with(self._bind_all)
+            store.bind_with(self._bind_for_operation)
 
     @classmethod
     def from_config(cls, config: Config) -> Synchronizer:
@@ -153,7 +154,7 @@ class Synchronizer:
         allow_mapping: bool,
         progress: Progress | None,
     ) -> Report:
-        bound = self._bind()
+        bound = self.bound(chosen)
         errors: dict[str, EvsyncError] = {
             store.name: bound.errors[store.name] for store in chosen if store.name in bound.errors
         }
@@ -246,7 +247,7 @@ class Synchronizer:
         position or a time. `strict`: a record that fails makes the run fail."""
         chosen = self._chosen(stores, "source", "replay", "it is a source, never written")
         journal = self.journal(create=not dry_run)
-        bound = self._bind()
+        bound = self.bound(chosen)
         options = Options(
             None if until is None else position(journal, str(until)), each, rebuild, dry_run, allow_deletes
         )
@@ -301,7 +302,6 @@ class Synchronizer:
     ) -> Report:
         """Ingest all, replay all."""
         ingest = self.ingest(allow_deletes=allow_deletes, allow_mapping=allow_mapping, progress=progress)
-        self._bound = None  # what was missing may exist by the time of another run
         replay = self.replay(progress=progress)
         report = Report(command="sync", ok=ingest["ok"] and replay["ok"], ingest=ingest, replay=replay)
         codes = (ingest.exit_code, replay.exit_code)
@@ -356,7 +356,7 @@ class Synchronizer:
         if other is not None and at is not None:
             raise UsageError("--at compares with the journal, so it takes one store only")
         journal = self.journal(create=False)
-        bound = self._bind()
+        bound = self.bound(chosen)
         for one in chosen:
             if one.name in bound.errors:
                 raise bound.errors[one.name]
@@ -393,25 +393,24 @@ class Synchronizer:
             self._journal = Journal.open(self.path, create=create)
         return self._journal
 
-    def _bind_all(self) -> None:
-        bound = self._bind()
-        if bound.errors:
-            raise next(iter(bound.errors.values()))
-
-    def _bind(self) -> Bound:
+    def bound(self, stores: Iterable[Store] | None = None) -> Bound:
+        """How the types lie in these stores (None: in all), asking them if that was not done yet."""
         if not self.stores:
             raise ConfigError(
                 "no stores are configured", "add a [stores.NAME] with a url, or run: evsync init --from URL"
             )
-        if self._bound is None:
+        wanted = {store.name for store in (self.stores.values() if stores is None else stores)}
+        if self._bound is None or not wanted <= self._bound_stores:
             journal = self.journal(create=False)
             frozen = {type: frozen_types(journal, type) for type in self.types}
-            self._bound = bind(list(self.stores.values()), self.types, frozen)
+            self._bound_stores |= wanted
+            self._bound = bind(list(self.stores.values()), self.types, frozen, self._bound_stores)
         return self._bound
 
-    def bound(self) -> Bound:
-        """How the types lie in the stores, asking the stores if that was not done yet."""
-        return self._bind()
+    def _bind_for_operation(self) -> None:
+        bound = self.bound()
+        if bound.errors:
+            raise next(iter(bound.errors.values()))
 
     def _store(self, name: str) -> Store:
         found = self.stores.get(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
@@ -15,7 +14,7 @@ from evsync.projections.plan import Step
 from evsync.projections.reader import BadRow, Reader, key_text
 from evsync.projections.replicas import Replica
 from evsync.store import Store
-from evsync.values import ABSENT, load
+from evsync.values import ABSENT
 
 ONE_BY_ONE = 500  # records between two notes of progress where an accessor cannot write in bulk
 
@@ -64,21 +63,17 @@ def change_of(
     step: Step, replica: Replica | None, holds: Fields | None, reader: Reader, judge: Judge
 ) -> Change:
     """The change that a step asks of an accessor. `holds`: what the store holds now, by which it is found there."""
-    binding = reader.binding
     known = holds if holds is not None else step.want or {}
-    types = {field.name: field.type for field in binding.fields}
-    name = {binding.local_of[part]: load(types[part], known.get(part)) for part in binding.key}
-    values: dict[str, Any] = {}
-    if step.want is not None:
-        for part in step.fields:
-            wire = step.want.get(part, ABSENT)
-            values[binding.local_of[part]] = ABSENT if wire is ABSENT else load(types[part], wire)
+    name = reader.native(known, reader.binding.key)
+    values = {} if step.want is None else reader.native(step.want, step.fields)
     action = step.action
     assert action in ("create", "update", "delete")
     return Change(action, None if replica is None else replica.id, name, values, judge)
 
 
-def write(store: Store, reader: Reader, steps: Sequence[Step], changes: Sequence[Change]) -> list[Effect]:
+def write(
+    store: Store, reader: Reader, steps: Sequence[Step], changes: Sequence[Change], judges: Sequence[Judge]
+) -> list[Effect]:
     """Write them; one effect per step. Raises StoreError where the store as a whole is in trouble."""
     type = reader.binding.type
     accessor = store.accessor(type)
@@ -87,8 +82,8 @@ def write(store: Store, reader: Reader, steps: Sequence[Step], changes: Sequence
     else:
         outcomes = [_one(store, accessor, reader, change) for change in changes]
     return [
-        _effect(reader, step, change, outcome)
-        for step, change, outcome in zip(steps, changes, outcomes, strict=True)
+        _effect(reader, step, change, judge.wanted, outcome)
+        for step, change, judge, outcome in zip(steps, changes, judges, outcomes, strict=True)
     ]
 
 
@@ -117,7 +112,7 @@ def _one(store: Store, accessor: Accessor, reader: Reader, change: Change) -> Ou
         return Outcome("failed", error=error)
 
 
-def _effect(reader: Reader, step: Step, change: Change, outcome: Outcome) -> Effect:
+def _effect(reader: Reader, step: Step, change: Change, wanted: bytes | None, outcome: Outcome) -> Effect:
     if outcome.state in ("failed", "changed"):
         return Effect(step, outcome.state, error=outcome.error)
     if step.want is None:
@@ -133,7 +128,7 @@ def _effect(reader: Reader, step: Step, change: Change, outcome: Outcome) -> Eff
         return Effect(
             step,
             outcome.state,
-            reader.fingerprint_of(step.want),
+            wanted,
             None,
             None if str(local) == step.key else local,
         )
@@ -143,7 +138,6 @@ def _effect(reader: Reader, step: Step, change: Change, outcome: Outcome) -> Eff
         return Effect(
             step, "failed", error=Refused(f"the store made something unreadable of it: {bad.error}")
         )
-    wanted = reader.fingerprint_of(step.want)
     local = outcome.id if outcome.id is not None else record.id if record.id is not None else record.key
     return Effect(
         step,

@@ -80,6 +80,7 @@ class Ingest:
         )
         self.counts = Counts()
         self._had_replicas = False
+        self._full_shape: Shape | None = None
 
     def enter(self, staged: Staged, progress: Progress | None = None) -> Counts:
         """Enter everything that was staged, in order of the keys."""
@@ -104,6 +105,7 @@ class Ingest:
     def batch(self, batch: Sequence[Found], actor: str | None = None) -> None:
         """Enter these, each key once, inside `write`. `actor`: who did it, where that is known better than
         the store knows it."""
+        self._full_shape = None  # its number is only good within the transaction that may have assigned it
         keys = [found.key for found in batch]
         replicas = self.replicas.by_key(keys) if self._replicas_exist() else {}
         heads = self.journal.heads(self.type, keys) if self.journal.has_type(self.type) else {}
@@ -242,8 +244,12 @@ class Ingest:
         )
 
     def _creation(self, found: Found, head: Revision | None, actor: str | None) -> NewEvent:
-        names = self.binding.names if found.names is None else tuple(decode(found.names))
-        shape = self._shape(names)
+        if found.names is not None:
+            shape = self._shape(tuple(decode(found.names)))
+        elif self._full_shape is None:
+            shape = self._full_shape = self._shape(self.binding.names)
+        else:
+            shape = self._full_shape
         return NewEvent(
             "create",
             self.store.name,

@@ -123,13 +123,13 @@ def _one_event_a_record(journal: Journal, store: Store, types: Sequence[str], un
 
 
 class Planned(NamedTuple):
-    """A step with what it rests on: the replica, what the store is taken to hold, and the fingerprints under
-    which the record may be written."""
+    """A step with what it rests on: the replica, what the store is taken to hold, and whom the accessor asks
+    whether the record may be written."""
 
     step: Step
     replica: Replica | None
     holds: Fields | None
-    expected: frozenset[bytes | None]
+    judge: Judge
 
 
 class _Projection:
@@ -156,6 +156,7 @@ class _Projection:
         self.table = table
         self.again: list[str] = []
         self.prepared = False
+        self.unfinished = () if self.state is None else self.state.intents
         self.leftovers = self.replicas.any_left_over()  # pending or failing records
         self.disputed = {key for named, key in open_conflicts(journal, store.name) if named == type}
 
@@ -171,6 +172,7 @@ class _Projection:
         number = self.journal.known_name(self.type)
         state = self.state
         if self.options.rebuild:
+            self._create_if_missing()
             load_contents(self.journal, self.store, self.type, state, CONTENT)
             self._insert(f"SELECT key FROM temp.{CONTENT}")
             self._insert("SELECT key FROM replica WHERE binding = ?", self.replicas.binding)
@@ -284,13 +286,15 @@ class _Projection:
             if key in self.disputed:
                 step = Step("none", self.type, key, step.seq, None, [])
             expected = frozenset({None if replica is None else replica.fingerprint, *ours.get(key, ())})
-            planned.append(Planned(step, replica, holds, expected))
+            wanted = None if want is None or head is None else self.reader.fingerprint_of_revision(head, want)
+            judge = Judge(self.reader, expected, wanted, self.options.rebuild)
+            planned.append(Planned(step, replica, holds, judge))
         return planned
 
     def _own_writes(self, keys: list[str]) -> dict[str, set[bytes | None]]:
         """Fingerprints of what a run that was killed may have written already."""
         ours: dict[str, set[bytes | None]] = {}
-        for intent in () if self.state is None else self.state.intents:
+        for intent in self.unfinished:
             heads = self.journal.heads(self.type, keys, intent)
             for key in keys:
                 head = heads.get(key)
@@ -352,43 +356,33 @@ class _Projection:
         if self.prepared:
             return
         self.prepared = True
-        accessor = self.store.accessor(self.type)
-        if (
-            isinstance(accessor, CanCreate)
-            and isinstance(accessor, CanDescribe)
-            and accessor.describe(self.store, self.type) is None
-        ):
-            if self.state is not None and self.replicas.count() and not self.options.rebuild:
-                raise Unreachable(
-                    f"store {self.store.name!r}, type {self.type!r}: {self.store.shown_url} is not there any more;"
-                    f" it held {self.replicas.count()} records",
-                    f"bring it back, or fill a new one: evsync replay --store {self.store.name} --rebuild",
-                )
-            accessor.create(self.store, self.type)
+        self._create_if_missing()
         with self.journal.write():
             add_intent(self.journal, self._known_state(), self.until)
+
+    def _create_if_missing(self) -> None:
+        accessor = self.store.accessor(self.type)
+        if not isinstance(accessor, CanCreate) or not isinstance(accessor, CanDescribe):
+            return
+        if self.options.dry_run or accessor.describe(self.store, self.type) is not None:
+            return
+        held = 0 if self.state is None else self.replicas.count()
+        if held and not self.options.rebuild:
+            raise Unreachable(
+                f"store {self.store.name!r}, type {self.type!r}: {self.store.shown_url} is not there any more;"
+                f" it held {held} records",
+                f"bring it back, or fill a new one: evsync replay --store {self.store.name} --rebuild",
+            )
+        accessor.create(self.store, self.type)
 
     def _write(self, batch: Sequence[Planned]) -> None:
         doing = [planned for planned in batch if planned.step.action in ("create", "update", "delete")]
         effects: list[Effect] = []
         if doing:
             self._prepare()
-            changes = [
-                change_of(
-                    step,
-                    replica,
-                    holds,
-                    self.reader,
-                    Judge(
-                        self.reader,
-                        expected,
-                        None if step.want is None else self.reader.fingerprint_of(step.want),
-                        self.options.rebuild,
-                    ),
-                )
-                for step, replica, holds, expected in doing
-            ]
-            effects = write(self.store, self.reader, [planned.step for planned in doing], changes)
+            changes = [change_of(p.step, p.replica, p.holds, self.reader, p.judge) for p in doing]
+            steps, judges = [p.step for p in doing], [p.judge for p in doing]
+            effects = write(self.store, self.reader, steps, changes, judges)
         self._remember(batch, effects)
 
     def _remember(self, batch: Sequence[Planned], effects: Sequence[Effect]) -> None:

@@ -15,10 +15,11 @@ from evsync.accessor import HEADER, Accessor, Row
 from evsync.binding import Binding
 from evsync.data import Data, join_key
 from evsync.errors import BadValue
-from evsync.journal.event import Fields
+from evsync.journal.event import Fields, Revision
 from evsync.values import ABSENT, TYPES, Absent, decode, dump, encode, load, micros, parse_json, read, wire_of
 
 Names = tuple[str, ...]
+SAME_ON_THE_WIRE = frozenset({"str", "int", "bool", "json"})
 
 
 class Record(NamedTuple):
@@ -70,6 +71,11 @@ class Reader:
         self.binding = binding
         self._json_is_text = accessor.json_is_text
         self._types = tuple(field.type for field in binding.fields)
+        # Where wire form and typed value are the same there is nothing to convert.
+        self._loads: dict[str, tuple[str, Convert | None]] = {
+            field.name: (field.local, None if field.type in SAME_ON_THE_WIRE else TYPES[field.type].load)
+            for field in binding.fields
+        }
         self._key_at = tuple(binding.names.index(name) for name in binding.key)
         self._plans: dict[tuple[type, ...], Plan] = {}
         self._tags: dict[Names, bytes] = {binding.names: tag(binding.names)}
@@ -98,7 +104,9 @@ class Reader:
             raise BadRow(row, self._blame(row)) from None
         if len(self._key_at) == 1:
             key = values[self._key_at[0]]
-            if type(key) is not str:
+            if type(key) is int:
+                key = str(key)
+            elif type(key) is not str:
                 key = self._key(row, values)
         else:
             key = self._key(row, values)
@@ -157,10 +165,27 @@ class Reader:
             *(fields.get(local, ABSENT) for local in binding.locals),
         )
 
+    def native(self, fields: Fields, names: Sequence[str]) -> dict[str, Any]:
+        """These of a content's wire values as an accessor takes them: typed, under the store's own names."""
+        values = {}
+        for name in names:
+            local, convert = self._loads[name]
+            wire = fields.get(name, ABSENT)
+            values[local] = wire if convert is None or wire is None or wire is ABSENT else convert(wire)
+        return values
+
     @staticmethod
     def fields_of(record: Record) -> Fields:
         """A record's content as wire values."""
         return dict(zip(record.names, decode(record.text), strict=True))
+
+    def fingerprint_of_revision(self, revision: Revision, want: Fields) -> bytes:
+        """The fingerprint of a canonical record as this store would hold it. Mostly the payload as it stands
+        is what is hashed: then it need not be written down again."""
+        shape = revision.shape
+        if shape is not None and revision.text is not None and len(want) == len(shape.names):
+            return fingerprint(self._tag(shape.names), revision.text.encode())
+        return self.fingerprint_of(want)
 
     def fingerprint_of(self, fields: Fields) -> bytes:
         """The fingerprint of a content given as wire values."""
