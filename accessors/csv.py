@@ -147,6 +147,7 @@ class CsvDocument(LinesDocument):
         self.newline = split_end(header)[1] or "\n"
         bare = _QUOTED.sub("", header)
         self._delimiter = self._delimiter or max(DELIMITERS, key=bare.count)
+        self._places: dict[str, int] = {}
         delimiter = re.escape(self._delimiter)
         self._cell = re.compile(rf'"[^"]*+(?:""[^"]*+)*+"|[^{delimiter}]*+')
         self._special = re.compile(rf'[{delimiter}"\r\n]')
@@ -197,9 +198,11 @@ class CsvDocument(LinesDocument):
         return row
 
     def _index(self, name: str) -> int:
+        if not self._places:
+            self._places = {column: at for at, column in enumerate(self.names)}
         try:
-            return self.names.index(name)
-        except ValueError:
+            return self._places[name]
+        except KeyError:
             raise self.broken(1, f"there is no column {name!r}", "the header was changed") from None
 
     def _split(self, text: str) -> list[str]:
@@ -231,7 +234,7 @@ class CsvDocument(LinesDocument):
             if typed is None or typed is ABSENT:
                 cells[at] = self._null
                 continue
-            value = to_text(types[local], typed)
+            value = str(typed) if typed.__class__ is int else to_text(types[local], typed)
             if len(value) > LONGEST_CELL:
                 raise Refused(f"{local}: a cell of {len(value):,} characters is too long")
             cells[at] = format_cell(value, self._special, self._null)

@@ -38,7 +38,7 @@ class FileAccessor(Accessor):
     """
 
     suffix: ClassVar[str]
-    batch: int = 50_000
+    batch: int = 20_000
 
     @abstractmethod
     def document(self, store: Store, type: str, path: Path, file: BinaryIO) -> Document:

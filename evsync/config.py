@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from evsync import plugins
+from evsync import plugins, secrets
 from evsync.accessor import Accessor
 from evsync.binding import PlaceSpec, TypeSpec, check_types, nearest
 from evsync.errors import ConfigError
@@ -252,6 +252,7 @@ class _Table:
             raise self.error(
                 f"the environment variable {name!r} is not set", f"set it before the command: export {name}=…"
             )
+        secrets.remember(name, self.environ[name])
         return self.environ[name]
 
 

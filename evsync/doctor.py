@@ -199,23 +199,19 @@ class _Examination:
     def _missing(self) -> Check:
         """A table or file that is not there: either a replay will create it, or something is wrong."""
         store, type = self._store, self._type
+        hint = f"check the url of [stores.{store.name}] and the options of its type"
         if store.role == "source":
-            error = Unreachable(
-                f"{store.shown_url} is not there, and a source is never created",
-                f"check the url of [stores.{store.name}] and the options of its type",
+            return self._not_ok(
+                "reachable", f"{store.shown_url} is not there, and a source is never created", hint
             )
-            return _bad("reachable", error, store, type)
         try:
             coming = self._synchronizer._yet_to_come(self._journal, store, type, self._bound)
         except Unreachable as error:
             return _bad("reachable", error, store, type)
         if coming:
             return self._ok("reachable", f"{store.shown_url} is not there yet; a replay creates it")
-        error = Unreachable(
-            f"{store.shown_url} is not there, and no other store has this type to fill it with",
-            f"check the url of [stores.{store.name}] and the options of its type",
-        )
-        return _bad("reachable", error, store, type)
+        detail = f"{store.shown_url} is not there, and no other store has this type to fill it with"
+        return self._not_ok("reachable", detail, hint)
 
     def _rows(self, found: Staged) -> Iterator[Check]:
         """Rows that an ingest would put aside: those without a key, and those with a value of another type."""
@@ -232,7 +228,9 @@ class _Examination:
                     check,
                     f"{len(rows):,} row{_s(len(rows))} would be quarantined; the first: {_told(rows[0])}",
                     "correct them in the store; all others are synchronized"
-                    + ("" if check == "keys" else f", or declare another type in [types.{self._type}.fields]"),
+                    + (
+                        "" if check == "keys" else f", or declare another type in [types.{self._type}.fields]"
+                    ),
                 )
             )
 
@@ -324,7 +322,9 @@ def _bad(check: str, error: Exception, store: Store | None = None, type: str | N
 
 
 def _named(error: Exception) -> str:
-    return " ".join(str(error).split()) if isinstance(error, OSError) else f"{error.__class__.__name__}: {error}"
+    return (
+        " ".join(str(error).split()) if isinstance(error, OSError) else f"{error.__class__.__name__}: {error}"
+    )
 
 
 def _told(bad: Quarantined) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from evsync.secrets import mask
+
 
 class EvsyncError(Exception):
     """Base of every error that evsync raises on purpose."""
@@ -16,9 +18,9 @@ class EvsyncError(Exception):
     code: ClassVar[str] = "failed"
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = mask(message)
+        self.hint = mask(hint)
+        super().__init__(self.message)
 
 
 class ConfigError(EvsyncError):

@@ -20,7 +20,7 @@ import json
 import math
 import re
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -101,7 +101,10 @@ def _read_int(raw: Any) -> int:
     if isinstance(raw, str):
         if _INT.match(raw):
             return int(raw)
-    elif isinstance(raw, float | Decimal) and math.isfinite(raw) and raw == int(raw):
+    elif isinstance(raw, float):
+        if math.isfinite(raw) and raw == int(raw):
+            return int(raw)
+    elif isinstance(raw, Decimal) and raw.is_finite() and raw == int(raw):
         return int(raw)
     raise BadValue("int", raw)
 
@@ -130,7 +133,7 @@ def _read_float(raw: Any) -> float:
         special = _SPECIAL.get(raw.lower().removeprefix("+"))
         if special is not None:
             return special
-    elif isinstance(raw, Decimal) and raw == Decimal(float(raw)):
+    elif isinstance(raw, Decimal) and not raw.is_snan() and raw == Decimal(float(raw)):
         return float(raw)
     raise BadValue("float", raw)
 
@@ -232,6 +235,7 @@ def _read_bytes(raw: Any) -> bytes:
 def _read_json(raw: Any) -> Any:
     try:
         json.dumps(raw, allow_nan=False)
+        encode(raw)  # stricter with an object's names
     except (TypeError, ValueError, RecursionError) as error:
         raise BadValue("json", raw, str(error)) from None
     return raw
@@ -285,6 +289,7 @@ def _same(value: Any) -> Any:
 
 
 _NULL: Final = type(None)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _type(
@@ -363,6 +368,8 @@ def equivalent(type_name: str, one: Any, other: Any) -> bool:
     left, right = load(type_name, one), load(type_name, other)
     if type_name == "datetime" and (left.tzinfo is None) != (right.tzinfo is None):
         return False
+    if type_name == "decimal" and (left.is_snan() or right.is_snan()):
+        return False
     if type_name in ("decimal", "datetime", "time", "float"):
         return bool(left == right)
     return False
@@ -373,22 +380,23 @@ def shown(type_name: str, wire: Any) -> Any:
     if type_name == "datetime" and wire is not None and not wire.endswith("Z"):
         moment = datetime.fromisoformat(wire)
         if moment.tzinfo is not None:
-            return _iso(moment.astimezone(UTC))
+            try:
+                return _iso(moment.astimezone(UTC))
+            except OverflowError:  # in the first or last hours of the calendar
+                return wire
     return wire
 
 
 def micros(moment: datetime) -> int:
     """Microseconds since 1970 in UTC; a naive datetime is taken as UTC. Exact over the whole range."""
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    delta = aware - datetime(1970, 1, 1, tzinfo=UTC)
+    delta = aware - _EPOCH
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
 def moment(microseconds: int) -> str:
     """ISO 8601 text, UTC with Z and microseconds, of a count of microseconds since 1970."""
-    seconds, rest = divmod(microseconds, 1_000_000)
-    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{text}.{rest:06d}Z" if rest else f"{text}Z"
+    return _iso(_EPOCH + timedelta(microseconds=microseconds))
 
 
 def infer(raw: Any) -> str | None:

@@ -72,7 +72,7 @@ def test_everything_that_can_be_said_is_read() -> None:
     }
     place = PlaceSpec(
         "customer_id", {"email": "mail"}, ("email", "credit"), ("note",), "updated_at", "updated_by",
-        {"table": "customers"},
+        {"table": "customers"}, {"table": "customers"},
     )  # fmt: skip
     assert config.stores == {
         "crm": StoreSpec(

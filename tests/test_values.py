@@ -206,15 +206,15 @@ PLAIN_JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-TYPED = {
+TYPED = {  # `fold` tells two wall clocks apart; with a fixed offset there is but one
     "str": st.text(),
     "int": st.integers(),
     "float": st.floats(),
     "decimal": st.decimals(),
     "bool": st.booleans(),
     "date": st.dates(),
-    "time": st.times(timezones=OFFSETS),
-    "datetime": st.datetimes(timezones=OFFSETS),
+    "time": st.times(timezones=OFFSETS).map(lambda value: value.replace(fold=0)),
+    "datetime": st.datetimes(timezones=OFFSETS).map(lambda value: value.replace(fold=0)),
     "uuid": st.uuids(),
     "bytes": st.binary(),
     "json": PLAIN_JSON,
@@ -226,6 +226,8 @@ def test_every_type_is_tried() -> None:
 
 
 def alike(one: Any, other: Any) -> bool:
+    if isinstance(one, dict | list):  # an object has no order
+        return encode(one) == encode(other)
     return type(one) is type(other) and repr(one) == repr(other)
 
 
@@ -325,7 +327,7 @@ def test_how_a_value_is_shown(name: str, wire: Any, json: Any) -> None:
         ("1969-12-31T23:59:59.999999Z", -1),
         ("1969-12-31T23:59:59.500000Z", -500_000),
         ("0001-01-01T00:00:00Z", -62_135_596_800_000_000),
-        ("0999-06-01T00:00:00Z", -30_628_972_800_000_000),
+        ("0999-06-01T00:00:00Z", -30_628_713_600_000_000),
         ("9999-12-31T23:59:59.999999Z", 253_402_300_799_999_999),
     ],
 )

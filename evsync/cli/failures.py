@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from evsync.cli import output
 from evsync.errors import EvsyncError, GuardTripped
+from evsync.secrets import mask
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,7 +64,7 @@ def guarded(arguments: Sequence[str]) -> int:
         if debug:
             import traceback
 
-            traceback.print_exc()
+            output.say(mask(traceback.format_exc()).rstrip())
         try:
             return report(Interrupted() if isinstance(error, KeyboardInterrupt) else error, as_json)
         except BrokenPipeError:
@@ -89,7 +90,7 @@ def described(error: Exception) -> tuple[str, str, str, int]:
         return error.code, error.message, error.hint, error.exit_code
     if hasattr(error, "format_message"):  # typer's own errors, whatever it is built upon
         return "usage", _one_line(error.format_message()), _help_for(error), 2
-    named = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    named = mask(f"{type(error).__name__}: {error}") if str(error) else type(error).__name__
     return "unexpected", f"unexpected error: {_one_line(named)}", "run again with --debug", 1
 
 

@@ -56,6 +56,7 @@ def ingest(
         output.document(document)
     else:
         _show_ingest(document)
+    _errors(document)
     return _exit_code(document)
 
 
@@ -105,6 +106,7 @@ def replay(
         output.document(document)
     else:
         _show_replay(document)
+    _errors(document)
     return _exit_code(document)
 
 
@@ -125,6 +127,8 @@ def sync(
         _show_ingest(document["ingest"])
         output.line(output.style("written to the stores", "bold"))
         _show_replay(document["replay"])
+    _errors(document["ingest"])
+    _errors(document["replay"])
     return _exit_code(document)
 
 
@@ -179,6 +183,7 @@ def _told(store: Document, changes: Sequence[str], troubles: Sequence[str]) -> s
 
 
 def _errors(document: Document) -> None:
+    """What went wrong in which store, for the person: under --json as well, beside the document."""
     for store in document["stores"]:
         if store["error"]:
             output.failure(f"{store['store']}: {store['error']}", "evsync doctor says more")
@@ -200,7 +205,6 @@ def _show_ingest(document: Document) -> None:
         first, last = document["first"], document["last"]
         events = f"event {first}" if first == last else f"events {first}–{last}"
         output.line(f"{events} in the journal")
-    _errors(document)
 
 
 def _show_replay(document: Document) -> None:
@@ -228,4 +232,3 @@ def _show_replay(document: Document) -> None:
             ),
             right=("event",),
         )  # fmt: skip
-    _errors(document)
