@@ -96,12 +96,13 @@ class JsonDocument(Document):
                 members, end = decode.raw_decode(self._buffer, self._at)
                 break
             except json.JSONDecodeError as error:
-                cut = error.msg.startswith("Unterminated string") or error.pos > len(self._buffer) - _NEAR
-                if cut and len(self._buffer) - self._at < LONGEST and self._more():
-                    continue
+                # Before `_more`, which moves the buffer.
                 line = self._line + self._buffer.count("\n", self._at, error.pos)
                 column = error.pos - self._buffer.rfind("\n", 0, error.pos)
                 where = f", column {column}" if "\n" in self._buffer[: error.pos] or line == 1 else ""
+                cut = error.msg.startswith("Unterminated string") or error.pos > len(self._buffer) - _NEAR
+                if cut and len(self._buffer) - self._at < LONGEST and self._more():
+                    continue
                 raise self.broken(line, f"{error.msg}{where}") from None
             except (ValueError, RecursionError) as error:
                 raise self.broken(self._line, str(error)) from None

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
+from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, NamedTuple
 
 from evsync.accessor import Row
@@ -210,6 +211,13 @@ def _dumped(typed: Any, type_name: str, style: Style, number: bool) -> str:
 
 
 def _json(wire: Any, style: Style) -> str:
+    kind = wire.__class__
+    if kind is str:  # most values by far are one of these; making a new encoder for each took most of the time
+        return encode_basestring_ascii(wire) if style.escaped else encode_basestring(wire)
+    if kind is int:
+        return str(wire)
+    if wire is None:
+        return "null"
     if isinstance(wire, dict | list) and style.indent is not None:
         inner, unit = style.indent
         dumped = json.dumps(wire, ensure_ascii=style.escaped, indent=unit, separators=(",", style.colon))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from evsync.binding import nearest
+from evsync.binding import TypeSpec, nearest
 from evsync.errors import NotFound, UsageError
 from evsync.journal import query
 from evsync.journal.journal import Journal
 from evsync.projections.merge import same_record, view
-from evsync.projections.replicas import Replicas, binding_state
+from evsync.projections.replicas import Replicas, binding_state, frozen_types
 from evsync.store import Store
 from evsync.values import moment
 
@@ -40,6 +40,23 @@ def check_names(
             raise UsageError(
                 f"there is no {what} {name!r}", nearest(name, known) or f"the {what}s are: {', '.join(known)}"
             )
+
+
+def check_field(journal: Journal, types: Mapping[str, TypeSpec], type: str | None, field: str) -> None:
+    """Raises UsageError for a field of which neither the configuration nor the journal knows anything."""
+    if query.shapes_with(journal, field):
+        return
+    known = {
+        name
+        for spec in types.values()
+        if type in (None, spec.name)
+        for name in (*spec.key, *(spec.fields or ()), *frozen_types(journal, spec.name))
+    }
+    if field not in known:
+        raise UsageError(
+            f"there is no field {field!r}" + ("" if type is None else f" in the type {type!r}"),
+            nearest(field, known) or f"the fields are: {', '.join(sorted(known)) or 'none so far'}",
+        )
 
 
 def status(journal: Journal, stores: Sequence[Store]) -> Document:

@@ -164,7 +164,11 @@ class _Table:
         found = self.value(key)
         if found is None:
             if default is None:
-                raise self.error(f"{key!r} is missing")
+                meant = next((entry for entry in self.entries if nearest(entry, [key])), None)
+                raise self.error(
+                    f"{key!r} is missing",
+                    f"write {key!r} in place of {meant!r}" if meant else f"add: {key} = …",
+                )
             return default
         if not isinstance(found, str) or not found:
             raise self._expected(key, "a text", found)

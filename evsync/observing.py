@@ -37,6 +37,14 @@ class Observing:
     def _operated(self, done: Operated) -> None:
         if done.op == "read" and done.store.name not in self._audit_reads:
             return
+        run = self._run
+        try:
+            self._enter(done)
+        except BaseException:
+            self._run = run  # if it began here, it was rolled back with the rest
+            raise
+
+    def _enter(self, done: Operated) -> None:
         journal = self._synchronizer.journal()
         store, type = done.store, done.type
         reader = Reader(store.binding(type), store.accessor(type))

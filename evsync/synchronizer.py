@@ -333,6 +333,8 @@ class Synchronizer:
         """The events that match, oldest first; with `limit` the newest so many of them."""
         journal = self.journal(create=False)
         audit.check_names(journal, self.types, self.stores, type, store, op)
+        if field is not None:
+            audit.check_field(journal, self.types, type, field)
         wanted = Filter(type, key, store, op, field, actor, run, since, until, conflicts, after)
         return log(journal, wanted, limit)
 
@@ -354,7 +356,9 @@ class Synchronizer:
 
         chosen = [self._store(name) for name in (store, other) if name is not None]
         if other is not None and at is not None:
-            raise UsageError("--at compares with the journal, so it takes one store only")
+            raise UsageError(
+                "--at compares with the journal, so it takes one store only", f"evsync diff {store} --at {at}"
+            )
         journal = self.journal(create=False)
         bound = self.bound(chosen)
         for one in chosen:

@@ -52,7 +52,9 @@ def log(
     ] = None,
     field: Annotated[str | None, typer.Option(metavar="NAME", help="Changed this field.")] = None,
     actor: Annotated[str | None, typer.Option(metavar="NAME", help="Done by this one.")] = None,
-    run: Annotated[int | None, typer.Option(metavar="N", help="Written by this run.")] = None,
+    run: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=2**63 - 1, help="Written by this run.")
+    ] = None,
     since: Annotated[str | None, typer.Option(metavar="SEQ|TIME", help="Not before.")] = None,
     until: Annotated[str | None, typer.Option(metavar="SEQ|TIME", help="Not after.")] = None,
     conflicts: Annotated[bool, typer.Option("--conflicts", help="Conflicts only.")] = False,

@@ -6,9 +6,10 @@
     hash         = SHA256(0x02 ‖ the predecessor's hash ‖ leaf)
 
 Every column is prefixed by its length (u32, 0xFFFFFFFF: null), text is UTF-8, integers are eight bytes, big
-endian. The payload enters by its own hash, so that it can be withheld, encrypted or erased without touching
-the chain. Where a row holds a number that stands for a text (store, type, the field names of a payload) the
-text is hashed. The prefix 0x01 is left for the inner nodes of a Merkle tree over the leaves (RFC 6962).
+endian. The other columns are, in this order: op, store, type, after_shape, before_shape, changed, actor, run,
+observed_at, seq, base, key, occurred_at. Where a row holds a number that stands for a text, the text is hashed:
+of store and type the name itself, of a shape the SHA-256 of its text. The payload enters by its own hash, so
+that it can be withheld, encrypted or erased without touching the chain. The prefix 0x01 is left for the inner nodes of a Merkle tree over the leaves (RFC 6962).
 
 A chain shows that nothing was altered, removed, inserted or reordered in the middle by someone who did not
 recompute it. It cannot show that its tail was not cut off, nor stop someone who can write the file from

@@ -48,6 +48,12 @@ class Journal:
             raise JournalError(
                 f"{shown} is a folder, not a journal", "set `journal` in evsync.toml to a file"
             )
+        if path is not None and not missing and 0 < path.stat().st_size < 512:
+            # SQLite would take so short a file for an empty one, and write over it.
+            raise JournalError(
+                f"{shown} is no evsync journal: it is no database",
+                "set `journal` in evsync.toml to another path",
+            )
         target = ":memory:" if path is None or (missing and not create) else str(path)
         connection: sqlite3.Connection | None = None
         try:
@@ -75,6 +81,7 @@ class Journal:
         ):
             execute("PRAGMA synchronous = FULL")
             return
+        schema.check(self.connection, self.shown)
         if not readonly:
             _insist(lambda: execute("PRAGMA journal_mode = WAL"))
         execute("PRAGMA synchronous = FULL")

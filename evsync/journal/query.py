@@ -19,6 +19,9 @@ from evsync.values import decode, micros, moment, shown
 Document = dict[str, Any]
 
 
+_LAST = 2**63 - 1
+
+
 class Filter(msgspec.Struct, frozen=True):
     """Which events: each part that is not None has to hold. `since` and `until` are positions or times as text."""
 
@@ -38,7 +41,7 @@ class Filter(msgspec.Struct, frozen=True):
 def position(journal: Journal, text: str) -> int:
     """The position that `text` names: a number as it is; a time (ISO 8601, UTC unless it says otherwise) as the last event observed by then."""
     if text.isascii() and text.isdigit():
-        return int(text)
+        return min(int(text), _LAST)
     return _observed_by(journal, _time(text))
 
 
@@ -55,7 +58,7 @@ def log(journal: Journal, wanted: Filter, limit: int | None = None) -> Iterator[
         f" FROM (SELECT e.seq AS n FROM event e WHERE {where} ORDER BY e.seq {order}) p"
         " JOIN event e ON e.seq = p.n JOIN name s ON s.id = e.store JOIN name t ON t.id = e.type"
         " ORDER BY e.seq",
-        (*values, limit) if limit is not None else values,
+        (*values, min(limit, _LAST)) if limit is not None else values,
     ):
         yield _document(journal, row)
 
@@ -124,7 +127,9 @@ def _conditions(journal: Journal, wanted: Filter) -> tuple[str | None, tuple[Any
         clauses.append("e.seq >= ?")
         since = wanted.since
         values.append(
-            int(since) if since.isascii() and since.isdigit() else _observed_by(journal, _time(since) - 1) + 1
+            min(int(since), _LAST)
+            if since.isascii() and since.isdigit()
+            else _observed_by(journal, _time(since) - 1) + 1
         )
     if wanted.until is not None:
         clauses.append("e.seq <= ?")

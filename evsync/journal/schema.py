@@ -65,17 +65,23 @@ CREATE TRIGGER event_is_final BEFORE UPDATE ON event
   BEGIN SELECT RAISE(ABORT, 'the journal is append-only: an event never changes'); END;
 CREATE TRIGGER event_stays BEFORE DELETE ON event
   BEGIN SELECT RAISE(ABORT, 'the journal is append-only: an event is never deleted'); END;
--- INSERT OR REPLACE would delete without firing the trigger above.
+-- INSERT OR REPLACE would delete without firing the trigger above; so it would below.
 CREATE TRIGGER event_appends BEFORE INSERT ON event WHEN NEW.seq <= (SELECT seq FROM head)
   BEGIN SELECT RAISE(ABORT, 'the journal is append-only: this position is taken'); END;
 CREATE TRIGGER name_is_final BEFORE UPDATE ON name
   BEGIN SELECT RAISE(ABORT, 'the journal is append-only: a name never changes'); END;
 CREATE TRIGGER name_stays BEFORE DELETE ON name
   BEGIN SELECT RAISE(ABORT, 'the journal is append-only: a name is never deleted'); END;
+CREATE TRIGGER name_appends BEFORE INSERT ON name
+  WHEN EXISTS (SELECT 1 FROM name WHERE id = NEW.id OR name = NEW.name)
+  BEGIN SELECT RAISE(ABORT, 'the journal is append-only: this name is taken'); END;
 CREATE TRIGGER shape_is_final BEFORE UPDATE ON shape
   BEGIN SELECT RAISE(ABORT, 'the journal is append-only: a shape never changes'); END;
 CREATE TRIGGER shape_stays BEFORE DELETE ON shape
   BEGIN SELECT RAISE(ABORT, 'the journal is append-only: a shape is never deleted'); END;
+CREATE TRIGGER shape_appends BEFORE INSERT ON shape
+  WHEN EXISTS (SELECT 1 FROM shape WHERE id = NEW.id OR fields = NEW.fields)
+  BEGIN SELECT RAISE(ABORT, 'the journal is append-only: this shape is taken'); END;
 CREATE TRIGGER run_stays BEFORE DELETE ON run
   BEGIN SELECT RAISE(ABORT, 'the journal is append-only: a run is never deleted'); END;
 
@@ -156,8 +162,8 @@ CREATE VIEW log AS
       FROM shape p, json_each(p.fields) f WHERE p.id = e.changed), '[]') AS changed,
     strftime('%Y-%m-%dT%H:%M:%S', e.observed_at / 1000000, 'unixepoch')
       || printf('.%06dZ', e.observed_at % 1000000) AS observed_at,
-    strftime('%Y-%m-%dT%H:%M:%S', e.occurred_at / 1000000, 'unixepoch')
-      || printf('.%06dZ', e.occurred_at % 1000000) AS occurred_at,
+    strftime('%Y-%m-%dT%H:%M:%S', e.occurred_at / 1000000 - (e.occurred_at % 1000000 < 0), 'unixepoch')
+      || printf('.%06dZ', (e.occurred_at % 1000000 + 1000000) % 1000000) AS occurred_at,
     e.actor, e.run, e.conflict
   FROM event e JOIN name s ON s.id = e.store JOIN name t ON t.id = e.type;
 
@@ -181,11 +187,22 @@ FORMAT: Final = max(MIGRATIONS)
 
 
 def migrate(connection: sqlite3.Connection, shown: str, genesis: bytes) -> None:
-    """Bring the file to the current format, inside the caller's write transaction.
+    """Bring the file to the current format, inside the caller's write transaction. Raises JournalError."""
+    found = check(connection, shown)
+    for number in range(found + 1, FORMAT + 1):
+        for statement in _statements(MIGRATIONS[number]):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {number}")
+    if not found:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("INSERT INTO head VALUES (1, 0, ?, 0)", (genesis,))
 
-    Raises JournalError for a file that is something else, or of a newer format."""
+
+def check(connection: sqlite3.Connection, shown: str) -> int:
+    """The file's format, 0 for a new one. Raises JournalError for a file that is something else, or of a newer
+    format, before anything is written to it."""
     application_id = connection.execute("PRAGMA application_id").fetchone()[0]
-    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if application_id != APPLICATION_ID and (tables or application_id or found):
         raise JournalError(
@@ -197,13 +214,7 @@ def migrate(connection: sqlite3.Connection, shown: str, genesis: bytes) -> None:
             f"{shown} is a journal of format {found}; this evsync knows formats up to {FORMAT}",
             "upgrade evsync",
         )
-    for number in range(found + 1, FORMAT + 1):
-        for statement in _statements(MIGRATIONS[number]):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {number}")
-    if not found:
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute("INSERT INTO head VALUES (1, 0, ?, 0)", (genesis,))
+    return int(found)
 
 
 def _statements(script: str) -> list[str]:
