@@ -10,7 +10,7 @@ from evsync.journal.event import NewEvent
 from evsync.journal.journal import Journal
 from evsync.projections.ingest import Found, Ingest
 from evsync.projections.merge import Rules
-from evsync.projections.reader import BadRow, Reader, Record
+from evsync.projections.reader import BadRow, Reader, Record, id_beside
 from evsync.projections.replicas import Replica, Replicas, ensure_binding, set_mapping
 from evsync.store import Operated, Store
 from evsync.values import encode
@@ -103,7 +103,7 @@ class Observing:
                 [
                     Found(
                         key,
-                        record.id,
+                        id_beside(key, record),
                         names,
                         record.text,
                         record.fingerprint,

@@ -71,7 +71,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "evsync.toml").write_text(CONFIG)
     (tmp_path / "desk.ini").write_text("[cem@example.com]\nName = Cem\n")
     with closing(sqlite3.connect(tmp_path / "crm.db")) as connection, connection:
-        connection.execute("create table customers (email text primary key, name text, credit decimal)")
+        connection.execute("create table customers (email text primary key, name text, credit decimal text)")
         connection.execute(
             "insert into customers values ('ann@example.com', 'Ann', '1.50'), ('ben@example.com', null, 2)"
         )
@@ -128,7 +128,7 @@ def test_without_the_package_its_scheme_is_unknown(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_it_passes_the_conformance_suite(installed: Path, tmp_path: Path) -> None:
-    shutil.copy(PACKAGE / "test_conformance.py", tmp_path)
+    shutil.copy(PACKAGE / "conformance.py", tmp_path / "test_conformance.py")
     done = run(installed, tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_conformance.py")
     assert done.returncode == 0, done.stdout
     assert "passed" in done.stdout

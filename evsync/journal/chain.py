@@ -53,6 +53,15 @@ def shape_digest(fields: str | None) -> bytes | None:
     return None if fields is None else _sha256(fields.encode()).digest()
 
 
+_ONLY_AFTER = (_PAYLOAD_TAG + _NULL, _NULL)
+
+
+def payload_hash_of_after(after: bytes) -> bytes:
+    """`payload_hash(None, after, None)`, which is that of every creation, in one step."""
+    start, end = _ONLY_AFTER
+    return _sha256(b"".join((start, _U32(len(after)), after, end))).digest()
+
+
 def payload_hash(before: bytes | None, after: bytes | None, conflict: bytes | None) -> bytes:
     """The hash of an event's payload, from the very bytes that are stored."""
     return _sha256(b"".join((_PAYLOAD_TAG, column(before), column(after), column(conflict)))).digest()

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from evsync.errors import JournalBusy, JournalError
 from evsync.journal import chain, schema
@@ -155,68 +155,70 @@ class Journal:
         head = self.head()
         observed_at = max(clock() if now is None else now, head.observed_at)
         seq, previous = head.seq, head.hash
-        prefixes: dict[tuple[Any, ...], bytes] = {}
-        rows = []
+        alike: dict[tuple[Any, ...], _Alike] = {}
+        last: _Alike | None = None
+        rows: list[tuple[Any, ...]] = []
         for event in events:
             seq += 1
-            after_shape, before_shape, changed = event.after_shape, event.before_shape, event.changed
-            group = (
-                event.op,
-                event.store,
-                event.type,
-                None if after_shape is None else after_shape.id,
-                None if before_shape is None else before_shape.id,
-                None if changed is None else changed.id,
-                event.actor,
-            )
-            prefix = prefixes.get(group)
-            if prefix is None:
-                prefix = prefixes[group] = chain.entry_prefix(
-                    event.op,
-                    event.store,
-                    event.type,
-                    None if after_shape is None else after_shape.digest,
-                    None if before_shape is None else before_shape.digest,
-                    None if changed is None else changed.digest,
-                    event.actor,
-                    run,
-                    observed_at,
+            # Most events of a batch have all but key and payload in common, down to the very objects.
+            if last is None or not last.covers(event):
+                if rows:
+                    self.connection.executemany(last.insert if last else "", rows)
+                    rows = []
+                group = _group(event)
+                last = alike.get(group)
+                if last is None:
+                    last = alike[group] = self._alike(event, run, observed_at)
+            before, after, conflict = event.before, event.after, event.conflict
+            if before is None and conflict is None and after is not None:
+                payload = chain.payload_hash_of_after(after.encode())
+            else:
+                payload = chain.payload_hash(
+                    None if before is None else before.encode(),
+                    None if after is None else after.encode(),
+                    None if conflict is None else conflict.encode(),
                 )
-            payload = chain.payload_hash(
-                event.before.encode() if event.before is not None else None,
-                event.after.encode() if event.after is not None else None,
-                event.conflict.encode() if event.conflict is not None else None,
-            )
-            previous = chain.link(
-                previous, prefix, seq, event.base, event.key.encode(), event.occurred_at, payload
-            )
-            rows.append(
-                (
-                    seq,
-                    event.op,
-                    self.name_id(event.store),
-                    self.name_id(event.type),
-                    event.key,
-                    event.base,
-                    observed_at,
-                    event.occurred_at,
-                    event.actor,
-                    run,
-                    group[3],
-                    group[4],
-                    group[5],
-                    event.after,
-                    event.before,
-                    event.conflict,
-                    payload,
-                    previous,
-                )
-            )
-        self.connection.executemany("INSERT INTO event VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", rows)
+            key, base, occurred_at = event.key, event.base, event.occurred_at
+            previous = chain.link(previous, last.prefix, seq, base, key.encode(), occurred_at, payload)
+            rows.append((seq, key, base, occurred_at, after, before, conflict, payload, previous))
+        if last is not None:
+            self.connection.executemany(last.insert, rows)
         self.connection.execute(
             "UPDATE head SET seq = ?, hash = ?, observed_at = ?", (seq, previous, observed_at)
         )
         return head.seq + 1
+
+    def _alike(self, event: NewEvent, run: int, observed_at: int) -> _Alike:
+        after_shape, before_shape, changed = event.after_shape, event.before_shape, event.changed
+        prefix = chain.entry_prefix(
+            event.op,
+            event.store,
+            event.type,
+            None if after_shape is None else after_shape.digest,
+            None if before_shape is None else before_shape.digest,
+            None if changed is None else changed.digest,
+            event.actor,
+            run,
+            observed_at,
+        )
+        constants = {
+            "op": _literal(event.op),
+            "store": self.name_id(event.store),
+            "type": self.name_id(event.type),
+            "observed_at": observed_at,
+            "actor": _literal(event.actor),
+            "run": run,
+            "after_shape": "NULL" if after_shape is None else after_shape.id,
+            "before_shape": "NULL" if before_shape is None else before_shape.id,
+            "changed": "NULL" if changed is None else changed.id,
+        }
+        insert = (
+            f"INSERT INTO event (seq, key, base, occurred_at, after, before, conflict, payload_hash, hash,"
+            f" {', '.join(constants)}) VALUES (?,?,?,?,?,?,?,?,?, {', '.join(map(str, constants.values()))})"
+        )
+        return _Alike(
+            event.op, event.store, event.type, event.actor, after_shape, before_shape, changed, prefix, insert
+        )
 
     def begin_run(self, command: str, version: str) -> int:
         """Enter a run into the table of runs, inside `write`; answers with its number."""
@@ -336,6 +338,41 @@ class Journal:
 
 
 _LAST = 2**63 - 1
+
+
+class _Alike(NamedTuple):
+    """What events have in common: hashed once, and part of the statement that inserts them."""
+
+    op: str
+    store: str
+    type: str
+    actor: str | None
+    after_shape: Shape | None
+    before_shape: Shape | None
+    changed: Shape | None
+    prefix: bytes
+    insert: str
+
+    def covers(self, event: NewEvent) -> bool:
+        return (
+            event.after_shape is self.after_shape
+            and event.before_shape is self.before_shape
+            and event.changed is self.changed
+            and event.op is self.op
+            and event.store is self.store
+            and event.type is self.type
+            and event.actor is self.actor
+        )
+
+
+def _group(event: NewEvent) -> tuple[Any, ...]:
+    shapes = (event.after_shape, event.before_shape, event.changed)
+    return (event.op, event.store, event.type, event.actor, *(None if s is None else s.id for s in shapes))
+
+
+def _literal(text: str | None) -> str:
+    """A text in SQL, byte for byte: as a blob's hexadecimal digits, so that no character needs escaping."""
+    return "NULL" if text is None else f"CAST(x'{text.encode().hex()}' AS TEXT)"
 
 
 def clock() -> int:

@@ -51,11 +51,12 @@ def log(journal: Journal, wanted: Filter, limit: int | None = None) -> Iterator[
     if where is None:
         return
     order = "DESC LIMIT ?" if limit is not None else "ASC"
+    index = "INDEXED BY event_conflict " if wanted.conflicts else ""  # SQLite would rather scan in order
     # The newest few are picked by position alone; payloads are only read of those.
     for row in journal.connection.execute(
         "SELECT e.seq, e.op, s.name, t.name, e.key, e.base, e.before_shape, e.before, e.after_shape, e.after,"
         " e.changed, e.observed_at, e.occurred_at, e.actor, e.run, e.conflict"
-        f" FROM (SELECT e.seq AS n FROM event e WHERE {where} ORDER BY e.seq {order}) p"
+        f" FROM (SELECT e.seq AS n FROM event e {index}WHERE {where} ORDER BY e.seq {order}) p"
         " JOIN event e ON e.seq = p.n JOIN name s ON s.id = e.store JOIN name t ON t.id = e.type"
         " ORDER BY e.seq",
         (*values, min(limit, _LAST)) if limit is not None else values,
@@ -98,7 +99,11 @@ def show_fields(shape: Shape, values: list[Any]) -> Document:
 
 def _conditions(journal: Journal, wanted: Filter) -> tuple[str | None, tuple[Any, ...]]:
     """The WHERE clause; None if nothing can match."""
-    clauses, values = ["e.seq > ?"], [wanted.after]
+    clauses: list[str] = []
+    values: list[Any] = []
+    if wanted.after:  # left out where it says nothing, as it would keep SQLite from the other indexes
+        clauses.append("e.seq > ?")
+        values.append(wanted.after)
     if wanted.type is not None:
         number = journal.known_name(wanted.type)
         if number is None:
@@ -108,10 +113,13 @@ def _conditions(journal: Journal, wanted: Filter) -> tuple[str | None, tuple[Any
                 "e.seq IN (SELECT seq FROM event WHERE type = ? AND key = ? AND op <> 'read'"
                 " UNION ALL SELECT seq FROM event WHERE type = ? AND key = ? AND op = 'read')"
             )
-            values += [number, wanted.key, number, wanted.key]  # type: ignore[list-item]
+            values += [number, wanted.key, number, wanted.key]
         else:
             clauses.append("e.type = ?")
             values.append(number)
+    elif wanted.key is not None:
+        clauses.append("e.key = ?")
+        values.append(wanted.key)
     if wanted.store is not None:
         number = journal.known_name(wanted.store)
         if number is None:
@@ -141,7 +149,7 @@ def _conditions(journal: Journal, wanted: Filter) -> tuple[str | None, tuple[Any
             values.append(value)
     if wanted.conflicts:
         clauses.append("e.conflict IS NOT NULL")
-    return " AND ".join(clauses), tuple(values)
+    return " AND ".join(clauses) or "1", tuple(values)
 
 
 def shapes_with(journal: Journal, field: str) -> list[int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from evsync.journal import chain
 from evsync.journal.journal import Journal
-from evsync.values import decode
+from evsync.values import ABSENT, decode, same
 
 Problem = dict[str, Any]
 Progress = Callable[[str, int, int | None], None]
@@ -17,7 +18,6 @@ MOST = 100  # problems told; one altered event early on can break everything beh
 
 def verify(journal: Journal, progress: Progress | None = None) -> dict[str, Any]:
     """The document of `evsync verify`. One scan in order of the positions, at constant memory."""
-    events = 0
     problems: list[Problem] = []
     for check in (_chain, _fold, _replicas):
         for problem in check(journal, progress):
@@ -25,12 +25,12 @@ def verify(journal: Journal, progress: Progress | None = None) -> dict[str, Any]
             if len(problems) >= MOST:
                 break
     events = journal.connection.execute("SELECT count(*) FROM event").fetchone()[0]
-    head = journal.head()
+    seq, hash = _head(journal)
     return {
         "ok": not problems,
         "events": events,
-        "head": head.seq,
-        "hash": head.hash.hex(),
+        "head": seq,
+        "hash": hash.hex(),
         "problems": problems[:MOST],
     }
 
@@ -39,10 +39,16 @@ def _problem(seq: int, kind: str, detail: str) -> Problem:
     return {"seq": seq, "kind": kind, "detail": detail}
 
 
+def _head(journal: Journal) -> tuple[int, bytes]:
+    """The journal's end, whatever was done to it; no hash if it is not there."""
+    row = journal.connection.execute("SELECT seq, hash FROM head").fetchone() or (0, b"")
+    return row[0] if isinstance(row[0], int) else 0, row[1] if isinstance(row[1], bytes) else b""
+
+
 def _chain(journal: Journal, progress: Progress | None) -> Iterator[Problem]:
     """Positions without a gap, payloads and entries that hash to what is stored, times that never decrease."""
     db = journal.connection
-    head = journal.head()
+    last, hash = _head(journal)
     names = dict(db.execute("SELECT id, name FROM name"))
     digests = {id: chain.shape_digest(text) for id, text in db.execute("SELECT id, fields FROM shape")}
     digests[None] = None
@@ -71,7 +77,7 @@ def _chain(journal: Journal, progress: Progress | None) -> Iterator[Problem]:
                 observed_at,
             )
             computed = chain.link(previous, prefix, seq, base, key.encode(), occurred_at, payload_hash)
-        except (KeyError, AttributeError, TypeError, OverflowError, ValueError) as error:
+        except (KeyError, AttributeError, TypeError, OverflowError, ValueError, struct.error) as error:
             yield _problem(seq, "altered", f"a column holds what was never written: {error!r}")
         else:
             if payload != payload_hash:
@@ -82,16 +88,18 @@ def _chain(journal: Journal, progress: Progress | None) -> Iterator[Problem]:
                     "altered",
                     "the event does not follow from its predecessor: altered, inserted or reordered",
                 )
-        if observed_at < time:
-            yield _problem(seq, "time", "observed before its predecessor")
-        previous, time = stored, observed_at  # go on from what is stored, so that one break is told once
+        if isinstance(observed_at, int):
+            if observed_at < time:
+                yield _problem(seq, "time", "observed before its predecessor")
+            time = observed_at
+        previous = stored  # go on from what is stored, so that one break is told once
         if progress and seq % 5_000 == 0:
-            progress("checking the chain", seq, head.seq)
-    if expected - 1 < head.seq:
-        count = head.seq - expected + 1
+            progress("checking the chain", seq, last)
+    if expected - 1 < last:
+        count = last - expected + 1
         yield _problem(expected, "missing", f"the last {count} event{'' if count == 1 else 's'} removed")
-    elif previous != head.hash or expected - 1 != head.seq:
-        yield _problem(head.seq, "head", "the head is not the hash of the last event")
+    elif previous != hash or expected - 1 != last:
+        yield _problem(last, "head", "the head is not the hash of the last event")
 
 
 def _bytes(text: str | None) -> bytes | None:
@@ -101,7 +109,7 @@ def _bytes(text: str | None) -> bytes | None:
 def _fold(journal: Journal, progress: Progress | None) -> Iterator[Problem]:
     """Each event's `before` is what its record was, and its `base` an earlier event of the same record."""
     db = journal.connection
-    total = journal.head().seq
+    total, _ = _head(journal)
     record: tuple[int, str] | None = None
     state: dict[str, Any] = {}
     seqs: set[int] = set()
@@ -123,7 +131,7 @@ def _fold(journal: Journal, progress: Progress | None) -> Iterator[Problem]:
         if base and base not in seqs:
             yield _problem(seq, "fold", f"its base {base} is no earlier event of {key!r}")
         for name, value in (old or {}).items():
-            if name not in state or state[name] != value:
+            if not same(state.get(name, ABSENT), value):
                 yield _problem(seq, "fold", f"`before` says that {name!r} was otherwise than it was")
                 break
         state = new or {}

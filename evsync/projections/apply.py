@@ -68,7 +68,10 @@ def change_of(
     values = {} if step.want is None else reader.native(step.want, step.fields)
     action = step.action
     assert action in ("create", "update", "delete")
-    return Change(action, None if replica is None else replica.id, name, values, judge)
+    id = None if replica is None else replica.id
+    if id is not None and holds is not None and str(id) == _key(reader, holds):
+        id = None  # no id of the store's own: what stands in its key fields, and by that it is found
+    return Change(action, id, name, values, judge)
 
 
 def write(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from evsync.errors import DuplicateKey
 from evsync.journal.event import Fields
 from evsync.journal.journal import Journal
-from evsync.projections.reader import BadRow, Reader
+from evsync.projections.reader import BadRow, Reader, id_beside
 from evsync.projections.replicas import BindingState, Replicas
 from evsync.projections.staging import batches
 from evsync.store import Store
@@ -45,19 +45,15 @@ def load_contents(
             except BadRow:
                 bad += 1
         called = replicas.by_id([r.key if r.id is None else r.id for r in records]) if has_ids else {}
+        known = [
+            (r, r.key if (found := called.get(r.key if r.id is None else r.id)) is None else found.key)
+            for r in records
+        ]
         db.executemany(
             f"INSERT INTO temp.{table} VALUES (?,?,?,?,?)",
             (
-                (
-                    found.key
-                    if (found := called.get(r.key if r.id is None else r.id)) is not None
-                    else r.key,
-                    r.id,
-                    encode(r.names).decode(),
-                    r.text,
-                    r.fingerprint,
-                )
-                for r in records
+                (key, id_beside(key, r), encode(r.names).decode(), r.text, r.fingerprint)
+                for r, key in known
             ),
         )
     try:

@@ -301,6 +301,7 @@ class Ingest:
         self, decided: Sequence[tuple[Found, Decision | None, int, int, Fields | None]], first: int
     ) -> None:
         put: list[tuple[str, int, bytes | None, Any, bool, Fields | None]] = []
+        add: list[tuple[str, int, bytes | None, Any]] = []
         forget: list[str] = []
         pend: list[str] = []
         for found, decision, position, base, content in decided:
@@ -308,6 +309,8 @@ class Ingest:
             remember = "in-line" if decision is None else decision.remember
             if found.text is None and decision is None:
                 forget.append(found.key)  # our own deletion
+            elif found.replica is None and remember in ("in-line", "at-head"):
+                add.append((found.key, seq, found.fingerprint, found.id))
             elif remember in ("in-line", "at-head"):
                 put.append((found.key, seq, found.fingerprint, found.id, True, None))
             elif remember == "normalised":
@@ -324,6 +327,7 @@ class Ingest:
         self.replicas.rename(
             [(None, f.replica) for f, *_ in decided if f.replica is not None and f.id is not None]
         )
+        self.replicas.add(add)
         self.replicas.put(put)
         self.replicas.pend(pend)
 

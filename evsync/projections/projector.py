@@ -179,7 +179,9 @@ class _Projection:
             low, high = 0, self.until
         else:
             cursor = 0 if state is None else state.cursor
-            low, high = min(cursor, self.until), max(cursor, self.until)
+            # On the way back a store is ahead of its cursor by its own later changes, too.
+            head = self.journal.head().seq
+            low, high = min(cursor, self.until), self.until if self.until >= head else max(cursor, head)
             self._insert("SELECT key FROM pending WHERE binding = ?", self.replicas.binding)
             self._insert(
                 "SELECT key FROM failure WHERE binding = ? AND next_try <= ?", self.replicas.binding, clock()

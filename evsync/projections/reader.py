@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from evsync.accessor import HEADER, Accessor, Row
@@ -34,6 +35,13 @@ class Record(NamedTuple):
     changed_at: int | None
     changed_by: str | None
     place: str | None
+
+
+def id_beside(key: str, record: Record) -> int | str | None:
+    """What the store calls a record that is known here as `key`; None if it is that. A store without ids of its
+    own calls a record by what stands in the key fields now, which may have been changed since the key was minted."""
+    local = record.key if record.id is None else record.id
+    return None if str(local) == key else local
 
 
 class BadRow(Exception):
@@ -255,6 +263,9 @@ class Reader:
         return "cannot be read"
 
 
+_FIRST, _LAST = micros(datetime.min), micros(datetime.max)
+
+
 def _float(value: float) -> Any:
     return value if math.isfinite(value) else dump("float", value)
 
@@ -262,8 +273,10 @@ def _float(value: float) -> Any:
 def _moment(raw: Any) -> int | None:
     """When the store says that a record was changed; what cannot be understood counts as not said."""
     if isinstance(raw, int | float) and not isinstance(raw, bool):
-        return int(raw * 1_000_000) if abs(raw) < 1e11 else None
-    try:
-        return micros(read("datetime", raw))
-    except BadValue:
-        return None
+        found = int(raw * 1_000_000) if abs(raw) < 1e11 else None
+    else:
+        try:
+            found = micros(read("datetime", raw))
+        except BadValue:
+            found = None
+    return found if found is not None and _FIRST <= found <= _LAST else None

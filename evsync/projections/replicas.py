@@ -168,6 +168,12 @@ class Replicas:
             ),
         )
 
+    def add(self, rows: Iterable[tuple[str, int, bytes | None, int | str | None]]) -> None:
+        """Remember (key, seq, fingerprint, id) of records the store was not known to hold, inside `write`."""
+        self._db.executemany(
+            f"INSERT INTO replica (binding, key, seq, fingerprint, id) VALUES ({self.binding},?,?,?,?)", rows
+        )
+
     def forget(self, keys: Iterable[str]) -> None:
         """The store no longer holds these, inside `write`."""
         self._db.executemany(

@@ -18,7 +18,7 @@ import msgspec
 from evsync.accessor import Accessor, CanScan, Row
 from evsync.errors import DuplicateKey
 from evsync.journal.journal import Journal
-from evsync.projections.reader import BadRow, Reader, Record
+from evsync.projections.reader import BadRow, Reader, Record, id_beside
 from evsync.projections.replicas import BindingState, Quarantined, Replicas
 from evsync.store import Store
 from evsync.values import ABSENT, encode
@@ -208,7 +208,7 @@ class _Staging:
             (
                 (
                     key,
-                    record.id,
+                    id_beside(key, record),
                     None if record.names is full else encode(record.names).decode(),
                     record.text,
                     record.fingerprint,
