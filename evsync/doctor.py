@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 Check = dict[str, Any]
 
-TABLE = "evsync_doctor"
 WAIT_MILLISECONDS = 1_000
 """How long the journal's lock is waited for, to see whether it can be had."""
 
@@ -181,7 +180,7 @@ class _Examination:
         binding = store.binding(type)
         state = binding_state(self._journal, store.name, type)
         try:
-            found = stage(self._journal, store, type, state, TABLE)
+            found = stage(self._journal, store, type, state)
         except DuplicateKey as error:
             yield self._ok("reachable", store.shown_url)
             yield _bad("keys", error, store, type)

@@ -74,6 +74,7 @@ class Observing:
                             None,
                             None,
                             None,
+                            None,
                             before.row,
                             before.fingerprint,
                         )
@@ -109,6 +110,7 @@ class Observing:
                         record.fingerprint,
                         record.changed_at,
                         record.changed_by,
+                        record.place,
                         None if known is None else known.row,
                         None if known is None else known.fingerprint,
                     )

@@ -160,16 +160,14 @@ class Synchronizer:
         }
         staged: list[tuple[Store, str, Staged]] = []
         reasons: dict[str, list[tuple[str, str]]] = {}
-        for number, (store, type) in enumerate(
-            (one, name) for one in chosen for name in self._ordered(one.types)
-        ):
+        for store, type in [(one, name) for one in chosen for name in self._ordered(one.types)]:
             if store.name in bound.errors:
                 continue
             try:
                 if self._yet_to_come(journal, store, type, bound):
                     continue
                 state = binding_state(journal, store.name, type)
-                found = stage(journal, store, type, state, f"evsync_stage_{number}", progress)
+                found = stage(journal, store, type, state, progress)
             except (StoreError, OSError) as error:
                 errors.setdefault(store.name, _as_store_error(error, store))
                 continue

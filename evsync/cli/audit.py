@@ -244,12 +244,15 @@ def _changes(event: Document) -> str:
     """ "name: 'Ann' → 'Anna'", as far as a table shows it."""
     before, after = event["before"] or {}, event["after"] or {}
     told = "(conflict) " if event["conflict"] else ""
-    changed = event["changed"] or [*after, *(name for name in before if name not in after)]
-    for name in changed:
+    clashes = (event["conflict"] or {}).get("fields", {})
+    changed = event["changed"] or ([*after, *before] if event["op"] in ("create", "delete") else [])
+    for name in dict.fromkeys([*changed, *clashes]):
         if len(told) > output.CELL:
             break
         told += f"{', ' if told and not told.endswith(') ') else ''}{name}: "
-        if event["op"] == "create":
+        if name not in changed:  # decided against what the store had
+            told += f"{_value(clashes[name], 'chosen')}, not {_value(clashes[name], 'mine')}"
+        elif event["op"] == "create":
             told += _value(after, name)
         elif event["after"] is None:
             told += f"{_value(before, name)} → gone"

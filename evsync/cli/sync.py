@@ -76,7 +76,7 @@ def replay(
         bool, typer.Option("--rebuild", help="Compare with what the store really holds, and mend it.")
     ] = False,
     dry_run: DryRun = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first record that fails.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail (exit code 1) if any record fails.")] = False,
     allow_deletes: AllowDeletes = False,
     config: ConfigOption = None,
     json: JsonOption = False,

@@ -51,10 +51,7 @@ def load_contents(
         ]
         db.executemany(
             f"INSERT INTO temp.{table} VALUES (?,?,?,?,?)",
-            (
-                (key, id_beside(key, r), encode(r.names).decode(), r.text, r.fingerprint)
-                for r, key in known
-            ),
+            ((key, id_beside(key, r), encode(r.names).decode(), r.text, r.fingerprint) for r, key in known),
         )
     try:
         db.execute(f"CREATE UNIQUE INDEX temp.{table}_key ON {table} (key)")

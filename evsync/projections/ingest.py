@@ -7,6 +7,7 @@ finds the first one's records unchanged and goes on with the rest.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -41,7 +42,7 @@ class Counts(msgspec.Struct):
 
 
 class Found(NamedTuple):
-    """A difference between a store and what is known of it: one row of the staging table. `text` None: the
+    """A difference between a store and what is known of it: one row of what was staged. `text` None: the
     record is gone. `names` None: all fields of the binding. `replica` and `was`: the replica's row number and
     fingerprint when this was found."""
 
@@ -52,6 +53,7 @@ class Found(NamedTuple):
     fingerprint: bytes | None
     changed_at: int | None
     changed_by: str | None
+    place: str | None
     replica: int | None
     was: bytes | None
 
@@ -86,17 +88,15 @@ class Ingest:
         """Enter everything that was staged, in order of the keys."""
         self.counts.unchanged += staged.unchanged
         self.counts.quarantined += len(staged.bad)
-        rows = self.journal.connection.execute(
-            "SELECT key, id, names, text, fingerprint, changed_at, changed_by, replica, was"
-            f" FROM temp.{staged.table} ORDER BY key"
-        )
+        rows = iter(staged.different)
         done = 0
-        while batch := [Found(*row) for row in rows.fetchmany(BATCH)]:
+        while batch := list(map(Found._make, islice(rows, BATCH))):
             with self.journal.write():
                 self.batch(batch)
             done += len(batch)
             if progress:
-                progress(f"journalling {self.store.name} {self.type}", done, None)
+                progress(f"journalling {self.store.name} {self.type}", done, staged.different.count)
+        staged.different.discard()
         if staged.moved:
             with self.journal.write():
                 self.replicas.rename(staged.moved)
@@ -109,6 +109,9 @@ class Ingest:
         keys = [found.key for found in batch]
         replicas = self.replicas.by_key(keys) if self._replicas_exist() else {}
         heads = self.journal.heads(self.type, keys) if self.journal.has_type(self.type) else {}
+        if not replicas and not heads and not self.state.intents and self._all_new(batch):
+            self._create(batch, actor)
+            return
         fresh = [f for f in batch if self._still(f, replicas.get(f.key))]
         own = self._own_writes(fresh)
         ancestors = self.journal.revisions(
@@ -141,6 +144,18 @@ class Ingest:
                 remember.append((found, decision, position, base, content))
         first = self.journal.append(events, self.run) if events else 0
         self._remember(remember, first)
+
+    @staticmethod
+    def _all_new(batch: Sequence[Found]) -> bool:
+        return all(found.replica is None and found.text is not None for found in batch)
+
+    def _create(self, batch: Sequence[Found], actor: str | None) -> None:
+        """Records that nobody knows: no decision, as in nearly all of a first ingest."""
+        first = self.journal.append([self._creation(found, None, actor) for found in batch], self.run)
+        self.replicas.add(
+            [(found.key, seq, found.fingerprint, found.id) for seq, found in enumerate(batch, first)]
+        )
+        self.counts.created += len(batch)
 
     # -- deciding --------------------------------------------------------------------------------------
 

@@ -1,14 +1,13 @@
 """The first half of an ingest: read a store through, and stage what differs from its replicas.
 
-Nothing is journalled here. What differs goes to a temporary table on disk, and which records were seen is one
-bit each, so memory does not grow with the store. Only when the whole read went well and the guards have
+Nothing is journalled here. What differs goes to disk, and which records were seen is one bit each, so memory
+does not grow with the store. Only when the whole read went well and the guards have
 passed does `ingest` take over, in order of the keys, so that the order of a store's rows changes nothing.
 """
 
 from __future__ import annotations
 
 import base64
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,8 +17,9 @@ import msgspec
 from evsync.accessor import Accessor, CanScan, Row
 from evsync.errors import DuplicateKey
 from evsync.journal.journal import Journal
-from evsync.projections.reader import BadRow, Reader, Record, id_beside
+from evsync.projections.reader import BadRow, Reader, Record
 from evsync.projections.replicas import BindingState, Quarantined, Replicas
+from evsync.projections.spool import Doubled, Spool
 from evsync.store import Store
 from evsync.values import ABSENT, encode
 
@@ -30,10 +30,11 @@ Progress = Callable[[str, int, int | None], None]
 
 
 class Staged(msgspec.Struct):
-    """A type of a store, read through. `table` holds what differs; `known` is how many records the store held
+    """A type of a store, read through. `different` holds what differs, in order of the keys (see
+    `ingest.Found`); `known` is how many records the store held
     before, `found` how many rows it showed now, `gone` how many known ones are not among them."""
 
-    table: str
+    different: Spool
     known: int = 0
     found: int = 0
     unchanged: int = 0
@@ -67,15 +68,13 @@ def stage(
     store: Store,
     type: str,
     state: BindingState | None,
-    table: str,
     progress: Progress | None = None,
 ) -> Staged:
     """Read `type` of `store` through. Raises StoreError if the read breaks off, DuplicateKey for two records of one key."""
     accessor, reader = store.accessor(type), Reader(store.binding(type), store.accessor(type))
     replicas = Replicas(journal, -1 if state is None else state.id)
-    staging = _Staging(journal, store, type, reader, replicas, Staged(table))
+    staging = _Staging(store, type, reader, replicas, Staged(Spool()))
     with _reading(journal):
-        staging.create()
         for rows in batches(accessor, reader, store, type):
             staging.take(rows)
             if progress:
@@ -117,27 +116,19 @@ def _reading(journal: Journal) -> Iterator[None]:
 class _Staging:
     def __init__(
         self,
-        journal: Journal,
         store: Store,
         type: str,
         reader: Reader,
         replicas: Replicas,
         staged: Staged,
     ) -> None:
-        self.db = journal.connection
         self.store, self.type, self.reader, self.replicas, self.staged = store, type, reader, replicas, staged
         staged.known = replicas.count()
         self.seen = Seen(replicas.last_row())
         self.any_known = staged.known > 0 or replicas.any()
         self.has_ids = self.any_known and replicas.has_ids()
+        self.renamed: list[tuple[Record, int, bytes | None]] = []
         self.unattributed: list[int] = []  # positions in staged.bad of rows that might be any record
-
-    def create(self) -> None:
-        self.db.execute(f"DROP TABLE IF EXISTS temp.{self.staged.table}")
-        self.db.execute(
-            f"CREATE TEMP TABLE {self.staged.table} (key TEXT NOT NULL, id, names TEXT, text TEXT,"
-            " fingerprint BLOB, changed_at INTEGER, changed_by TEXT, place TEXT, replica INTEGER, was BLOB)"
-        )
 
     def take(self, rows: Sequence[Row]) -> None:
         records = []
@@ -151,7 +142,7 @@ class _Staging:
         if self.any_known:
             self._match(records)
         else:
-            self._put((record, record.key, None, None) for record in records)
+            self._put([(record, record.key, None, None) for record in records])
 
     def _match(self, records: Sequence[Record]) -> None:
         by_key = self.replicas.fingerprints([record.key for record in records])
@@ -179,7 +170,7 @@ class _Staging:
                 key = record.key
             elif row is not None:
                 # Known by its key, but the store calls it otherwise now: settled when all was read.
-                different.append((record, record.key, -row, was))
+                self.renamed.append((record, row, was))
                 continue
             else:
                 different.append((record, record.key, None, None))
@@ -201,14 +192,13 @@ class _Staging:
         if not self.seen.add(row):
             raise self._duplicate(key)
 
-    def _put(self, found: Any) -> None:
+    def _put(self, found: Sequence[tuple[Record, str, int | None, bytes | None]]) -> None:
         full = self.reader.binding.names
-        self.db.executemany(
-            f"INSERT INTO temp.{self.staged.table} VALUES (?,?,?,?,?,?,?,?,?,?)",
-            (
+        self.staged.different.add(
+            [
                 (
                     key,
-                    id_beside(key, record),
+                    record.id,
                     None if record.names is full else encode(record.names).decode(),
                     record.text,
                     record.fingerprint,
@@ -219,7 +209,7 @@ class _Staging:
                     was,
                 )
                 for record, key, row, was in found
-            ),
+            ]
         )
 
     def _quarantine(self, bad: BadRow) -> None:
@@ -257,34 +247,25 @@ class _Staging:
 
     def finish(self) -> None:
         """What is gone, what only changed its id, and whether any key stands twice."""
-        table = self.staged.table
-        try:
-            self.db.execute(f"CREATE UNIQUE INDEX temp.{table}_key ON {table} (key)")
-        except sqlite3.IntegrityError:
-            double = self.db.execute(
-                f"SELECT key FROM temp.{table} GROUP BY key HAVING count(*) > 1 LIMIT 1"
-            ).fetchone()
-            raise self._duplicate(double[0]) from None
-        self._settle_ids(table)
+        self._settle_ids()
         if self.seen.count < self.staged.known:
-            self._gone(table)
+            self._gone()
+        try:
+            self.staged.different.close()
+        except Doubled as doubled:
+            raise self._duplicate(doubled.key) from None
 
-    def _settle_ids(self, table: str) -> None:
-        settled = []
-        for number, key, id, row, print_, was in self.db.execute(
-            f"SELECT rowid, key, id, -replica, fingerprint, was FROM temp.{table} WHERE replica < 0"
-        ).fetchall():
-            if not self.seen.add(row):
-                raise self._duplicate(key)
-            if print_ == was:
+    def _settle_ids(self) -> None:
+        """Records known by their key that the store calls otherwise now: all was read, so nobody else is that record."""
+        for record, row, was in self.renamed:
+            self._mark(row, record.key)
+            if record.fingerprint == was:
                 self.staged.unchanged += 1
-                self.staged.moved.append((id, row))
-                self.db.execute(f"DELETE FROM temp.{table} WHERE rowid = ?", (number,))
+                self.staged.moved.append((record.id, row))
             else:
-                settled.append((row, number))
-        self.db.executemany(f"UPDATE temp.{table} SET replica = ? WHERE rowid = ?", settled)
+                self._put([(record, record.key, row, was)])
 
-    def _gone(self, table: str) -> None:
+    def _gone(self) -> None:
         known = self.replicas.hidden()
         hidden = {key for bad in self.staged.bad for key in known.get((bad.row, bad.error), ())}
         gone = [(row, key) for row, key in self.replicas.rows() if row not in self.seen and key not in hidden]
@@ -298,10 +279,14 @@ class _Staging:
             self.staged.bad[fresh[0]] = self.staged.bad[fresh[0]]._replace(hides=keys)
             return
         self.staged.gone = len(gone)
-        self.db.executemany(
-            f"INSERT INTO temp.{table} (key, replica, was) SELECT key, rowid, fingerprint FROM replica WHERE rowid = ?",
-            ((row,) for row, _ in gone),
-        )
+        for start in range(0, len(gone), BATCH):
+            known_as = self.replicas.fingerprints([key for _, key in gone[start : start + BATCH]])
+            self.staged.different.add(
+                [
+                    (key, None, None, None, None, None, None, None, row, known_as[key][1])
+                    for row, key in gone[start : start + BATCH]
+                ]
+            )
 
     def _duplicate(self, key: str) -> DuplicateKey:
         """The error that names both rows: they are looked for once more, as this ends the type anyway."""

@@ -221,6 +221,16 @@ def test_log_in_words(synced: Project) -> None:
     assert "name: 'Ann' → 'Anna'" in last
 
 
+def test_log_says_what_a_conflict_was_about(synced: Project) -> None:
+    synced.write("evsync.toml", '[conflicts]\nfields = "first"\n' + synced.read("evsync.toml"))
+    rename(synced)
+    synced.write("mailing.csv", synced.read("mailing.csv").replace(f"{ANN},Ann", f"{ANN},Annie"))
+    assert "1 conflict" in synced("sync").out
+    [line] = synced("log", "--conflicts").out.splitlines()[1:]
+    assert "(conflict) name: 'Anna', not 'Annie'" in line
+    assert f"{ANN},Anna\n" in synced.read("mailing.csv")
+
+
 def test_log_cannot_steer_the_terminal(synced: Project) -> None:
     rename(synced, "\x1b[2JAnna\r\n")
     synced("ingest")

@@ -80,7 +80,7 @@ class Folder:
         self.path = path
         with self.crm() as db:
             db.execute(
-                "CREATE TABLE people (id INTEGER PRIMARY KEY, code TEXT NOT NULL UNIQUE,"
+                "CREATE TABLE people (id INTEGER PRIMARY KEY AUTOINCREMENT, code TEXT NOT NULL UNIQUE,"
                 " full_name TEXT, note TEXT, level INTEGER, private TEXT DEFAULT 'x')"
             )
         self.write_list([])
@@ -312,12 +312,15 @@ class Play(RuleBasedStateMachine):
 
     @rule(by=st.sampled_from([100, 1]))
     def renumber(self, by: int) -> None:
-        """Other ids for the same content are no change."""
+        """Other ids for the same content are no change. (With other content, or if the code was changed before,
+        nothing would tell that it is the same record.)"""
+        if "crm" in self.dirty or self.renamed.keys() & self.folder.read("crm").keys():
+            return
         with self.folder.crm() as db:
             for (id,) in db.execute("SELECT id FROM people ORDER BY id DESC").fetchall():
                 db.execute("UPDATE people SET id = ? WHERE id = ?", (id + by, id))
-        if "crm" not in self.dirty:
-            self.nothing_new("crm")
+            db.execute("UPDATE sqlite_sequence SET seq = seq + ?", (by,))
+        self.nothing_new("crm")
 
     # -- through the API -------------------------------------------------------------------------------
 
