@@ -99,12 +99,10 @@ def _write(file: IO[bytes], rows: Iterable[Row]) -> int:
 
 
 def _read(file: IO[bytes]) -> Iterator[Row]:
-    at = 0
+    file.seek(0)
     while True:
-        file.seek(at)
         size = int.from_bytes(file.read(8), "big")
         block = marshal.loads(file.read(size))  # noqa: S302  (a nameless file that nobody else can write)
-        at += 8 + size
         yield from block
         if len(block) < BLOCK:
             return

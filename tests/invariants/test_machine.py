@@ -330,7 +330,8 @@ class Play(RuleBasedStateMachine):
         if field not in FIELDS[store] or (self.code_in(store, key) is None and key in self.renamed.values()):
             return
         before, code = self.head(), self.code_in(store, key)
-        self.see(store, only=code)
+        if code is not None:
+            self.see(store, only=code)
         operated = self.sync.stores[store]
         held = self.folder.read(store).get(code or key)
         if held is None:
