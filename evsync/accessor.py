@@ -151,3 +151,36 @@ class CanCheck(Protocol):
     """Looks whether the store can be written; answers with what is wrong, or None."""
 
     def check(self, store: Store, type: str) -> str | None: ...
+
+
+class Fed(msgspec.Struct):
+    """One change out of a feed. `position`: where the feed stands behind it. `row`: the record as it was after the
+    change, None if it was deleted; then `id` or `name` (the key fields' typed values under the store's own
+    names) say which it was, and `changed_at` and `changed_by` when and by whom, where the store tells."""
+
+    position: str
+    row: Row | None
+    id: int | str | None = None
+    name: dict[str, Any] = {}
+    changed_at: Any = None
+    changed_by: str | None = None
+
+
+@runtime_checkable
+class CanFeed(Protocol):
+    """Tells every change in its order. The first ingest scans, from then on the feed is followed."""
+
+    def position(self, store: Store, type: str) -> str:
+        """Where the feed stands now. Asked before the first scan: a change in between comes twice, none is missed."""
+        ...
+
+    def changes(self, store: Store, type: str, since: str) -> Iterator[Fed]:
+        """All changes behind `since`, in order. Raises `evsync.errors.PositionLost` if the feed does not reach back so far."""
+        ...
+
+
+@runtime_checkable
+class CanAcknowledge(Protocol):
+    """Wants to know up to where its feed is safely journalled, so that it may forget it."""
+
+    def acknowledge(self, store: Store, type: str, position: str) -> None: ...

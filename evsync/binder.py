@@ -12,7 +12,7 @@ import msgspec
 
 from evsync.accessor import CanCreate, CanDescribe
 from evsync.binding import Description, TypeSpec, offered, resolve
-from evsync.errors import ConfigError, EvsyncError, StoreError
+from evsync.errors import BrokenStore, ConfigError, EvsyncError, StoreError
 from evsync.store import Store
 from evsync.values import infer, widen
 
@@ -52,6 +52,12 @@ def bind(
                 described[store.name] = _describe(store, type, spec)
             except StoreError as error:
                 bound.errors.setdefault(store.name, error)
+            except EvsyncError:
+                raise
+            except Exception as error:  # one that the accessor did not foresee is trouble with its store only
+                bound.errors.setdefault(
+                    store.name, BrokenStore(f"store {store.name!r}: {error.__class__.__name__}: {error}")
+                )
         types = bound.types[type] = _types(holders, spec, frozen.get(type, {}), described)
         for store in holders:
             if store.name in bound.errors:

@@ -93,6 +93,12 @@ class Unreachable(StoreError):
     code = "unreachable"
 
 
+class PositionLost(Unreachable):
+    """The store's feed no longer reaches back to where we stopped; what happened in between cannot be told."""
+
+    code = "position-lost"
+
+
 class BrokenStore(StoreError):
     """The store answers, but with something that cannot be read: broken CSV or JSON, a torn read.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evsync import __version__, audit
+from evsync.accessor import CanFeed
 from evsync.binder import Bound, bind
 from evsync.binding import TypeSpec, nearest
 from evsync.config import Config
@@ -16,6 +17,7 @@ from evsync.journal.journal import Journal, clock
 from evsync.journal.query import Filter, log, open_conflicts, position
 from evsync.journal.verify import verify
 from evsync.observing import Observing
+from evsync.projections.feeding import enter_feed, stage_feed
 from evsync.projections.guards import emptied, mapping_changed, too_many_deletes
 from evsync.projections.ingest import Counts, Ingest
 from evsync.projections.merge import Rules
@@ -23,6 +25,7 @@ from evsync.projections.projector import Options, Written
 from evsync.projections.projector import replay as project
 from evsync.projections.reader import Reader
 from evsync.projections.replicas import (
+    BindingState,
     Replicas,
     binding_state,
     clear_intents,
@@ -31,6 +34,7 @@ from evsync.projections.replicas import (
     frozen_types,
     note,
     set_mapping,
+    set_position,
 )
 from evsync.projections.staging import Progress, Staged, stage
 from evsync.rules import rules_of
@@ -167,7 +171,7 @@ class Synchronizer:
                 if self._yet_to_come(journal, store, type, bound):
                     continue
                 state = binding_state(journal, store.name, type)
-                found = stage(journal, store, type, state, progress)
+                found = self._read(journal, store, type, state, progress)
             except (StoreError, OSError) as error:
                 errors.setdefault(store.name, _as_store_error(error, store))
                 continue
@@ -181,6 +185,22 @@ class Synchronizer:
         if reasons:
             self._stop(report, chosen, reasons)
         return self._enter(journal, chosen, staged, errors, bound, report, progress)
+
+    @staticmethod
+    def _read(
+        journal: Journal, store: Store, type: str, state: BindingState | None, progress: Progress | None
+    ) -> Staged:
+        """Read a type of a store: by its own feed where it has one and was read before, else all of it."""
+        accessor = store.accessor(type)
+        if not isinstance(accessor, CanFeed):
+            return stage(journal, store, type, state, progress)
+        mapping = store.binding(type).as_document()
+        if state is not None and state.position is not None and state.mapping == mapping:
+            return stage_feed(journal, store, type, state, accessor, progress)
+        position = accessor.position(store, type)
+        found = stage(journal, store, type, state, progress)
+        found.position = position
+        return found
 
     def _enter(
         self,
@@ -203,8 +223,14 @@ class Synchronizer:
                 state = ensure_binding(journal, store.name, type)
             reader = Reader(store.binding(type), store.accessor(type))
             ingest = Ingest(journal, store, type, reader, self.rules.get(type, Rules()), state, run)
-            totals[store.name].add(ingest.enter(found, progress))
+            if found.by_feed:
+                enter_feed(ingest, found, progress)
+            else:
+                ingest.enter(found, progress)
+            totals[store.name].add(ingest.counts)
             with journal.write():
+                if found.position is not None:
+                    set_position(journal, state.id, found.position)
                 set_mapping(journal, state.id, store.binding(type).as_document())
                 clear_intents(journal, state.id)
                 Replicas(journal, state.id).quarantine(found.bad, clock())
@@ -484,9 +510,8 @@ class Synchronizer:
             if reason:
                 return f"type {type!r}: {reason}", "--allow-mapping"
         if not allow_deletes:
-            reason = emptied(found.known, found.found) or too_many_deletes(
-                found.known, found.gone, store.max_deletes
-            )
+            reason = None if found.by_feed else emptied(found.known, found.found)
+            reason = reason or too_many_deletes(found.known, found.gone, store.max_deletes)
             if reason:
                 return f"type {type!r}: {reason}", "--allow-deletes"
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import closing
@@ -159,3 +160,59 @@ def append(journal: Journal, op: str, key: str, after: Row | None = None, **more
     run, now = more.pop("run", 1), more.pop("now", None)
     with journal.write():
         return journal.append([new_event(journal, op, key, after, **more)], run, now)
+
+
+# -- stores of any kind ---------------------------------------------------------------------------------
+
+KINDS = ("memory", "sqlite", "csv", "json")
+FIELDS = {"id": "str", "name": "str", "n": "int"}
+
+
+def make(kind: str, name: str, folder: Path, *records: Row, **more: Any) -> Store:
+    """A store of this kind that holds these things: id, name, n."""
+    if kind == "memory":
+        store = memory(name, **more)
+    else:
+        suffix = {"sqlite": "db"}.get(kind, kind)
+        store = Store(name, f"{kind}:{name}.{suffix}", places={"thing": PlaceSpec()}, root=folder, **more)
+    put(store, *records)
+    return store
+
+
+def put(store: Store, *records: Row) -> None:
+    """Have a store hold just these things, behind everybody's back."""
+    if store.scheme == "memory":
+        held(store).clear()
+        held(store).update({(record["id"],): dict(record) for record in records})
+    elif store.scheme == "sqlite":
+        with closing(sqlite3.connect(store.path)) as connection, connection:
+            connection.execute("create table if not exists thing (id text primary key, name text, n)")
+            connection.execute("delete from thing")
+            for record in records:
+                connection.execute(
+                    "insert into thing values (?, ?, ?)", [record.get(name) for name in ("id", "name", "n")]
+                )
+    elif store.scheme == "csv":
+        lines = [",".join(_cell(record.get(name)) for name in ("id", "name", "n")) for record in records]
+        store.path.write_text("\n".join(["id,name,n", *lines]) + "\n", encoding="utf-8")
+    else:
+        store.path.write_text(json.dumps(list(records)), encoding="utf-8")
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f'"{value}"'
+
+
+def content(store: Store) -> list[Row]:
+    """What a store holds, typed, in order of the keys."""
+    return sorted((found.fields for found in store.find("thing")), key=lambda fields: str(fields["id"]))
+
+
+def events(synchronizer: Synchronizer, *names: str, **wanted: Any) -> list[tuple[Any, ...]]:
+    """These columns of the journal's events."""
+    return [tuple(event[name] for name in names) for event in synchronizer.log(**wanted)]
+
+
+def dump(synchronizer: Synchronizer) -> list[str]:
+    """All that the journal's file holds."""
+    return list(synchronizer.journal().connection.iterdump())

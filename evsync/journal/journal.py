@@ -35,7 +35,7 @@ class Journal:
         self._names: dict[str, int] = {}
         self._shapes: dict[tuple[tuple[str, ...], tuple[str, ...]], Shape] = {}
         self._shape_of: dict[int, Shape] = {}
-        self._rehearsing = False
+        self.rehearsing = False  # a dry run: nothing will stay
         self.temporary = False  # in memory only because the file was missing
 
     @classmethod
@@ -112,7 +112,7 @@ class Journal:
         Raises JournalBusy or JournalError instead of what SQLite says."""
         begin, commit, rollback = (
             ("SAVEPOINT step", "RELEASE step", "ROLLBACK TO step")
-            if self._rehearsing
+            if self.rehearsing
             else ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK")
         )
         try:
@@ -135,11 +135,11 @@ class Journal:
             self.connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             raise _explain(error, self.shown) from error
-        self._rehearsing = True
+        self.rehearsing = True
         try:
             yield
         finally:
-            self._rehearsing = False
+            self.rehearsing = False
             self._forget()
             self.connection.execute("ROLLBACK")
 

@@ -105,6 +105,7 @@ CREATE TABLE binding (                   -- a type in a store
   type TEXT NOT NULL,
   mapping TEXT,                          -- JSON: how it was mapped when last ingested or replayed
   cursor INTEGER NOT NULL DEFAULT 0,     -- replayed up to here
+  position TEXT,                         -- journalled up to here, in the store's own feed
   intents TEXT,                          -- JSON array: writes towards these positions were under way
   UNIQUE (store, type)
 );

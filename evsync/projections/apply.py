@@ -8,7 +8,7 @@ import msgspec
 
 from evsync.accessor import Accessor, CanApply, Change, Outcome, Row, Verdict
 from evsync.data import Data, join_key
-from evsync.errors import Refused, Retry
+from evsync.errors import BrokenStore, EvsyncError, Refused, Retry
 from evsync.journal.event import Fields
 from evsync.projections.plan import Step
 from evsync.projections.reader import BadRow, Reader, key_text
@@ -81,7 +81,15 @@ def write(
     type = reader.binding.type
     accessor = store.accessor(type)
     if isinstance(accessor, CanApply):
-        outcomes = accessor.apply(store, type, changes)
+        try:
+            outcomes = accessor.apply(store, type, changes)
+        except EvsyncError:
+            raise
+        except Exception as error:  # one that the accessor did not foresee is trouble with its store only
+            raise BrokenStore(
+                f"store {store.name!r}: writing broke off: {error.__class__.__name__}: {error}",
+                "run again with --debug to see where",
+            ) from error
     else:
         outcomes = [_one(store, accessor, reader, change) for change in changes]
     return [
@@ -113,6 +121,10 @@ def _one(store: Store, accessor: Accessor, reader: Reader, change: Change) -> Ou
         return Outcome("written", reader.row_of(stored), id=stored.id)
     except (Refused, Retry) as error:
         return Outcome("failed", error=error)
+    except EvsyncError:
+        raise
+    except Exception as error:  # one that the accessor did not foresee is this record's trouble only
+        return Outcome("failed", error=Refused(f"{error.__class__.__name__}: {error}"))
 
 
 def _effect(reader: Reader, step: Step, change: Change, wanted: bytes | None, outcome: Outcome) -> Effect:

@@ -140,7 +140,7 @@ class Reader:
             names,
             text,
             hashlib.sha256(marker + content).digest()[:16],
-            None if changed_at is None else _moment(changed_at),
+            None if changed_at is None else moment_of(changed_at),
             None if changed_by is None else str(changed_by),
             place,
         )
@@ -270,8 +270,10 @@ def _float(value: float) -> Any:
     return value if math.isfinite(value) else dump("float", value)
 
 
-def _moment(raw: Any) -> int | None:
+def moment_of(raw: Any) -> int | None:
     """When the store says that a record was changed; what cannot be understood counts as not said."""
+    if raw is None:
+        return None
     if isinstance(raw, int | float) and not isinstance(raw, bool):
         found = int(raw * 1_000_000) if abs(raw) < 1e11 else None
     else:

@@ -33,13 +33,14 @@ class Replica(NamedTuple):
 
 
 class BindingState(NamedTuple):
-    """A binding's row: its number, the mapping last used, up to where it was replayed, and towards which
-    positions writes were under way whose end nobody saw."""
+    """A binding's row: its number, the mapping last used, up to where it was replayed, towards which
+    positions writes were under way whose end nobody saw, and up to where the store's own feed was journalled."""
 
     id: int
     mapping: dict[str, Any] | None
     cursor: int
     intents: tuple[int, ...]
+    position: str | None
 
 
 class Quarantined(NamedTuple):
@@ -277,12 +278,15 @@ class Replicas:
 def binding_state(journal: Journal, store: str, type: str) -> BindingState | None:
     """What is known of a type in a store, None if nothing yet."""
     row = journal.connection.execute(
-        "SELECT id, mapping, cursor, intents FROM binding WHERE store = ? AND type = ?", (store, type)
+        "SELECT id, mapping, cursor, intents, position FROM binding WHERE store = ? AND type = ?",
+        (store, type),
     ).fetchone()
     if row is None:
         return None
-    id, mapping, cursor, intents = row
-    return BindingState(id, mapping and decode(mapping), cursor, tuple(decode(intents)) if intents else ())
+    id, mapping, cursor, intents, position = row
+    return BindingState(
+        id, mapping and decode(mapping), cursor, tuple(decode(intents)) if intents else (), position
+    )
 
 
 def ensure_binding(journal: Journal, store: str, type: str) -> BindingState:
@@ -319,6 +323,11 @@ def clear_intents(journal: Journal, binding: int) -> None:
 def set_cursor(journal: Journal, binding: int, position: int) -> None:
     """The binding was replayed up to `position`; inside `write`."""
     journal.connection.execute("UPDATE binding SET cursor = ? WHERE id = ?", (position, binding))
+
+
+def set_position(journal: Journal, binding: int, position: str) -> None:
+    """The store's own feed is journalled up to `position`; inside `write`, with the events it stands behind."""
+    journal.connection.execute("UPDATE binding SET position = ? WHERE id = ?", (position, binding))
 
 
 def note(journal: Journal, store: str, column: str, value: int) -> None:

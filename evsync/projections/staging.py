@@ -8,16 +8,16 @@ passed does `ingest` take over, in order of the keys, so that the order of a sto
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from evsync.accessor import Accessor, CanScan, Row
-from evsync.errors import DuplicateKey
+from evsync.errors import BrokenStore, DuplicateKey, EvsyncError
 from evsync.journal.journal import Journal
-from evsync.projections.reader import BadRow, Reader, Record
+from evsync.projections.reader import BadRow, Reader, Record, id_beside
 from evsync.projections.replicas import BindingState, Quarantined, Replicas
 from evsync.projections.spool import Doubled, Spool
 from evsync.store import Store
@@ -41,6 +41,8 @@ class Staged(msgspec.Struct):
     gone: int = 0
     moved: list[tuple[int | str | None, int]] = []  # (id, replica row): equal content under another id
     bad: list[Quarantined] = []
+    by_feed: bool = False  # `different` holds steps (see feeding.Step)
+    position: str | None = None  # up to where the store's own feed was read, if it has one
 
 
 class Seen:
@@ -86,16 +88,32 @@ def stage(
 def batches(accessor: Accessor, reader: Reader, store: Store, type: str) -> Iterator[Sequence[Row]]:
     """The rows of a type, by `scan` where the accessor has it, else by `find`."""
     if isinstance(accessor, CanScan):
-        yield from accessor.scan(store, type)
+        yield from from_store(store, accessor.scan(store, type))
         return
     batch: list[Row] = []
-    for data in accessor.find(store, type):
+    for data in from_store(store, accessor.find(store, type)):
         batch.append(reader.row_of(data))
         if len(batch) >= BATCH:
             yield batch
             batch = []
     if batch:
         yield batch
+
+
+T = TypeVar("T")
+
+
+def from_store(store: Store, answers: Iterable[T]) -> Iterator[T]:
+    """What an accessor hands out. An error that it did not foresee is trouble with its store, and no other's."""
+    try:
+        yield from answers
+    except EvsyncError:
+        raise
+    except Exception as error:
+        raise BrokenStore(
+            f"store {store.name!r}: reading broke off: {type(error).__name__}: {error}",
+            "nothing of this store was journalled; run again with --debug to see where",
+        ) from error
 
 
 @contextmanager
@@ -198,7 +216,7 @@ class _Staging:
             [
                 (
                     key,
-                    record.id,
+                    id_beside(key, record),
                     None if record.names is full else encode(record.names).decode(),
                     record.text,
                     record.fingerprint,
@@ -213,16 +231,7 @@ class _Staging:
         )
 
     def _quarantine(self, bad: BadRow) -> None:
-        id, place = bad.row[0], bad.row[1]
-        self.staged.bad.append(
-            Quarantined(
-                str(place) if place is not None else f"id {id}" if id is not None else "",
-                id if isinstance(id, int | str | None) else str(id),
-                _raw(self.reader, bad.row),
-                bad.error,
-                [],
-            )
-        )
+        self.staged.bad.append(quarantined(self.reader, bad))
         if not self.any_known:
             return
         # A record that cannot be read is not a record that is gone.
@@ -313,6 +322,18 @@ class _Staging:
             f"store {self.store.name!r}, type {self.type!r}: two records have the key {key!r}: {' and '.join(places[:2])}",
             f"remove or correct one of them, or choose another `key` for [types.{self.type}]",
         )
+
+
+def quarantined(reader: Reader, bad: BadRow) -> Quarantined:
+    """A row that was refused, as it is kept."""
+    id, place = bad.row[0], bad.row[1]
+    return Quarantined(
+        str(place) if place is not None else f"id {id}" if id is not None else "",
+        id if isinstance(id, int | str | None) else str(id),
+        _raw(reader, bad.row),
+        bad.error,
+        [],
+    )
 
 
 def _local(record: Record) -> int | str:
