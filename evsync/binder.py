@@ -66,7 +66,8 @@ def bind(
             accessor = store.accessor(type)
             if found is None and isinstance(accessor, CanDescribe) and isinstance(accessor, CanCreate):
                 bound.missing.add((store.name, type))
-            store.bind(resolve(store.name, spec, store.places[type], found, types))
+            silent = not isinstance(accessor, CanDescribe)
+            store.bind(resolve(store.name, spec, store.places[type], found, types, silent=silent))
     return bound
 
 

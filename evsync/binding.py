@@ -119,12 +119,14 @@ def resolve(
     place: PlaceSpec,
     described: Description | None,
     types: Mapping[str, str],
+    *,
+    silent: bool = False,
 ) -> Binding:
     """The binding of `spec` in `store`.
 
     `types` are the value types known of the canonical fields (declared, or frozen when first seen);
-    `described` is None for a store that does not exist yet and will be created with all of them.
-    Raises ConfigError for a column that is not there.
+    `described` is None for a store that does not exist yet and will be created with all of them, or, if it is
+    `silent`, for one that cannot say what it has. Raises ConfigError for a column that is not there.
     """
     columns = None if described is None else described.columns
     to_canonical = {local: name for name, local in place.fields.items()}
@@ -165,8 +167,9 @@ def resolve(
                 nearest(column, columns) or f"it has: {', '.join(columns)}",
             )
     # Columns of a store that does not exist yet are made for data only.
-    changed_at = place.changed_at if columns is not None else None
-    changed_by = place.changed_by if columns is not None else None
+    exists = columns is not None or silent
+    changed_at = place.changed_at if exists else None
+    changed_by = place.changed_by if exists else None
     return Binding(
         spec.name,
         spec.key,

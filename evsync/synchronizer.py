@@ -47,9 +47,13 @@ WRITTEN = ("created", "updated", "deleted", "skipped", "failed")
 
 
 class Report(dict[str, Any]):
-    """A run's document, with the exit code it calls for."""
+    """A run's document, with the exit code it calls for and, per store in trouble, what to try."""
 
     exit_code: int = 0
+
+    def __init__(self, *entries: Any, **named: Any) -> None:
+        super().__init__(*entries, **named)
+        self.hints: dict[str, str] = {}
 
 
 def exit_code(document: Mapping[str, Any]) -> int:
@@ -248,6 +252,7 @@ class Synchronizer:
         if last > before:
             report["first"], report["last"] = before + 1, last
         report["ok"] = not errors
+        report.hints = {name: error.hint for name, error in errors.items()}
         with journal.write():
             journal.end_run(run, _counts(report, COUNTS))
             for store, _, _ in staged:
@@ -309,6 +314,7 @@ class Synchronizer:
             if dry_run:
                 entry["plan"] = written.plan
             report["stores"].append(entry)
+        report.hints = {name: error.hint for name, error in errors.items()}
         report["ok"] = not errors and not (strict and any(entry["failed"] for entry in report["stores"]))
         if run is not None:
             with journal.write():

@@ -196,7 +196,8 @@ def put(store: Store, *records: Row) -> None:
         lines = [",".join(_cell(record.get(name)) for name in ("id", "name", "n")) for record in records]
         store.path.write_text("\n".join(["id,name,n", *lines]) + "\n", encoding="utf-8")
     else:
-        store.path.write_text(json.dumps(list(records)), encoding="utf-8")
+        lines = ",\n".join(json.dumps(record) for record in records)
+        store.path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
 def _cell(value: Any) -> str:

@@ -202,3 +202,9 @@ def test_an_unknown_value_type_names_the_nearest() -> None:
 def test_the_nearest_name_or_nothing() -> None:
     assert nearest("nmae", ["name", "email"]) == "did you mean 'name'?"
     assert nearest("xyz", ["name", "email"]) == ""
+
+
+def test_a_store_that_cannot_say_what_it_has_is_taken_at_the_configurations_word() -> None:
+    place = PlaceSpec(changed_at="updated_at", changed_by="updated_by")
+    binding = resolve("crm", DECLARED, place, None, TYPES, silent=True)
+    assert (binding.changed_at, binding.changed_by) == ("updated_at", "updated_by")

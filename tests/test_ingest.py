@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -255,7 +257,7 @@ def test_an_edit_against_a_deletion(kind: str, tmp_path: Path) -> None:
 
 def test_the_types_are_those_of_the_first_store_that_tells(tmp_path: Path) -> None:
     sql(tmp_path / "one.db", "create table thing (id text primary key, n integer, d decimal(9, 2), r real, x)")
-    sql(tmp_path / "one.db", "insert into thing values ('a', 7, '1.50', 2, 'x')")
+    sql(tmp_path / "one.db", "insert into thing values ('a', 7, '1.5', 2, 'x')")
     (tmp_path / "other.csv").write_text("id,n,r\na,7,2.0\nb,08,2\n")
     config = """
     [types.thing]
@@ -276,7 +278,7 @@ def test_the_types_are_those_of_the_first_store_that_tells(tmp_path: Path) -> No
     # and they stay, whatever the first store says later
     sql(tmp_path / "one.db", "drop table thing")
     sql(tmp_path / "one.db", "create table thing (id text primary key, n text, d text, r text, x)")
-    sql(tmp_path / "one.db", "insert into thing values ('a', '7', '1.50', '2.0', 'x')")
+    sql(tmp_path / "one.db", "insert into thing values ('a', '7', '1.5', '2.0', 'x')")
     with synchronizer(tmp_path, config) as sync:
         assert did(sync.ingest(), "one") == {"unchanged": 1}
 
@@ -366,7 +368,7 @@ def test_a_null_key_in_a_store_with_its_own_ids_is_known_by_the_id(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("kind", "places"),
-    [("csv", ["line 2", "line 4"]), ("json", ["1", "3"]), ("memory", ["id 1", "id 3"]), ("sqlite", ["id 1", "id 3"])],
+    [("csv", ["line 2", "line 4"]), ("json", ["line 2", "line 4"]), ("memory", ["id 1", "id 3"]), ("sqlite", ["id 1", "id 3"])],
 )
 def test_two_records_of_one_key_stop_the_store_and_both_are_named(kind: str, places: list[str], tmp_path: Path) -> None:
     twice = [ANN, BEN, {**ANN, "n": 9}]
@@ -389,9 +391,8 @@ def test_two_records_of_one_key_stop_the_store_and_both_are_named(kind: str, pla
         assert events(sync, "store") == [("other",)]
 
 
+@pytest.mark.parametrize("kind", ["csv", "json"])
 def test_a_known_record_that_is_there_twice_now_stops_the_store_too(kind: str, tmp_path: Path) -> None:
-    if kind in ("memory", "sqlite"):
-        pytest.skip("it refuses that itself")
     store = make(kind, "one", tmp_path, ANN, BEN)
     with together(store, fields=FIELDS) as sync:
         sync.ingest()
@@ -589,7 +590,7 @@ def test_a_dry_run_says_what_the_run_does_and_leaves_no_trace(kind: str, tmp_pat
     with together(one, other, fields=FIELDS, journal=path) as sync:
         first = sync.ingest(dry_run=True)
         assert not path.exists()
-        assert [{**told, "dry_run": False, "run": 1} for told in [first]] == [sync.ingest()]
+        assert {**first, "dry_run": False, "run": 1} == sync.ingest()
         put(one, {**ANN, "n": 4}, CEM)
         before = dump(sync)
         second = sync.ingest(dry_run=True)
@@ -597,7 +598,7 @@ def test_a_dry_run_says_what_the_run_does_and_leaves_no_trace(kind: str, tmp_pat
         assert dump(sync) == before
         third = sync.ingest()
         assert (third["stores"], third["first"], third["last"]) == (second["stores"], second["first"], second["last"])
-        assert did(third, "one") == {"created": 1, "updated": 1, "deleted": 1} | ({"conflicts": 1} if "conflicts" in did(third, "one") else {})
+        assert did(third, "one") == {"created": 1, "updated": 1, "deleted": 1}
 
 
 def test_a_dry_run_is_guarded_too() -> None:
@@ -661,11 +662,8 @@ def test_rowids_that_a_vacuum_renumbers_only_move_the_map(tmp_path: Path) -> Non
         sql(path, "delete from thing where id in ('k1', 'k3')")
         sync.ingest()
         before = head(sync)
-        import sqlite3
-
-        connection = sqlite3.connect(path)
-        connection.execute("vacuum")
-        connection.close()
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("vacuum")
         assert sql(path, "select rowid, id from thing") == [(1, "k0"), (2, "k2"), (3, "k4"), (4, "k5")]
         assert did(sync.ingest(), "one") == {"unchanged": 4}
         assert head(sync) == before

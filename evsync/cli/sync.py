@@ -186,7 +186,8 @@ def _errors(document: Document) -> None:
     """What went wrong in which store, for the person: under --json as well, beside the document."""
     for store in document["stores"]:
         if store["error"]:
-            output.failure(f"{store['store']}: {store['error']}", "evsync doctor says more")
+            hint = getattr(document, "hints", {}).get(store["store"])
+            output.failure(f"{store['store']}: {store['error']}", hint or "evsync doctor says more")
 
 
 def _show_ingest(document: Document) -> None:

@@ -27,6 +27,10 @@ def walk(folder: Path) -> None:
     run = _Runner(folder)
 
     run.say(
+        "evsync keeps the records of unlike stores in step through one journal, and says of every value where it "
+        "came from."
+    )
+    run.say(
         "Three stores hold one fleet of aircraft: the register (SQLite), the workshop's list (CSV) and the "
         "booking system's (JSON). Each knows other things, under other names; evsync.toml says what means what."
     )

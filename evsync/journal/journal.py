@@ -81,7 +81,12 @@ class Journal:
         ):
             execute("PRAGMA synchronous = FULL")
             return
-        schema.check(self.connection, self.shown)
+        # In one transaction: what another process creates meanwhile is seen as a whole or not at all.
+        execute("BEGIN")
+        try:
+            schema.check(self.connection, self.shown)
+        finally:
+            execute("ROLLBACK")
         if not readonly:
             _insist(lambda: execute("PRAGMA journal_mode = WAL"))
         execute("PRAGMA synchronous = FULL")

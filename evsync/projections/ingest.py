@@ -178,10 +178,9 @@ class Ingest:
             heads = self.journal.heads(self.type, [f.key for f in batch], intent)
             for found in batch:
                 head = heads.get(found.key)
-                if head is not None and same_record(
-                    view(head.fields, self.binding.names), self._content(found)
-                ):
-                    own[found.key] = head.seq
+                then = None if head is None else view(head.fields, self.binding.names)
+                if same_record(then, self._content(found)):
+                    own[found.key] = 0 if head is None else head.seq
         return own
 
     def _content(self, found: Found) -> Fields | None:

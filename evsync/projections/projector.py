@@ -74,7 +74,8 @@ def replay(
     head = journal.head().seq
     until = head if options.until is None else min(options.until, head)
     if options.each and not options.dry_run:
-        for step_until in _one_event_a_record(journal, store, types, until):
+        # All at once: a statement that is still open would lock the tables that a pass works with.
+        for step_until in list(_one_event_a_record(journal, store, types, until)):
             _pass(journal, store, types, step_until, options, written, progress)
     _pass(journal, store, types, until, options, written, progress)
 

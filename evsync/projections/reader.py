@@ -155,6 +155,11 @@ class Reader:
         except (BadRow, BadValue, ValueError):
             return None
 
+    def key_in(self, fields: Fields) -> str:
+        """What stands in the key fields of a record, as a key: the record's own, unless they were changed."""
+        types = dict(zip(self.binding.names, self._types, strict=True))
+        return join_key([key_text(types[name], fields[name]) for name in self.binding.key])
+
     def row_of(self, data: Data) -> Row:
         """The row form of what one of the six methods answered."""
         fields = data.fields

@@ -17,6 +17,7 @@ import msgspec
 from evsync.accessor import Accessor, CanScan, Row
 from evsync.errors import BrokenStore, DuplicateKey, EvsyncError
 from evsync.journal.journal import Journal
+from evsync.journal.query import shapes_with
 from evsync.projections.reader import BadRow, Reader, Record, id_beside
 from evsync.projections.replicas import BindingState, Quarantined, Replicas
 from evsync.projections.spool import Doubled, Spool
@@ -76,6 +77,10 @@ def stage(
     accessor, reader = store.accessor(type), Reader(store.binding(type), store.accessor(type))
     replicas = Replicas(journal, -1 if state is None else state.id)
     staging = _Staging(store, type, reader, replicas, Staged(Spool()))
+    if not staging.any_known:
+        staging.called_now = _called_now(journal, type, reader, None)
+    for intent in () if state is None else state.intents:  # a run that was killed may have written such a record
+        staging.called_now |= _called_now(journal, type, reader, intent)
     with _reading(journal):
         for rows in batches(accessor, reader, store, type):
             staging.take(rows)
@@ -145,6 +150,8 @@ class _Staging:
         self.seen = Seen(replicas.last_row())
         self.any_known = staged.known > 0 or replicas.any()
         self.has_ids = self.any_known and replicas.has_ids()
+        self.called_now: dict[str, str] = {}  # what stands in the key fields now → the key that was minted
+        self.strangers: list[tuple[Record, str]] = []  # records of that description, and their keys
         self.renamed: list[tuple[Record, int, bytes | None]] = []
         self.unattributed: list[int] = []  # positions in staged.bad of rows that might be any record
 
@@ -160,7 +167,9 @@ class _Staging:
         if self.any_known:
             self._match(records)
         else:
-            self._put([(record, record.key, None, None) for record in records])
+            self._put(
+                [(record, self.called_now.get(record.key, record.key), None, None) for record in records]
+            )
 
     def _match(self, records: Sequence[Record]) -> None:
         by_key = self.replicas.fingerprints([record.key for record in records])
@@ -189,6 +198,9 @@ class _Staging:
             elif row is not None:
                 # Known by its key, but the store calls it otherwise now: settled when all was read.
                 self.renamed.append((record, row, was))
+                continue
+            elif record.key in self.called_now:
+                self.strangers.append((record, self.called_now[record.key]))
                 continue
             else:
                 different.append((record, record.key, None, None))
@@ -256,6 +268,7 @@ class _Staging:
 
     def finish(self) -> None:
         """What is gone, what only changed its id, and whether any key stands twice."""
+        self._settle_strangers()
         self._settle_ids()
         if self.seen.count < self.staged.known:
             self._gone()
@@ -263,6 +276,18 @@ class _Staging:
             self.staged.different.close()
         except Doubled as doubled:
             raise self._duplicate(doubled.key) from None
+
+    def _settle_strangers(self) -> None:
+        """Records that the store did not have under this name, but the journal has: all was read, so nobody else is
+        that record."""
+        for record, key in self.strangers:
+            row, was, _ = self.replicas.fingerprints([key]).get(key, (None, None, None))
+            if row is None:
+                self._put([(record, key, None, None)])
+            elif self.seen.add(row):
+                self._put([(record, key, row, was)])
+            else:
+                self._put([(record, record.key, None, None)])
 
     def _settle_ids(self) -> None:
         """Records known by their key that the store calls otherwise now: all was read, so nobody else is that record."""
@@ -334,6 +359,22 @@ def quarantined(reader: Reader, bad: BadRow) -> Quarantined:
         bad.error,
         [],
     )
+
+
+def _called_now(journal: Journal, type: str, reader: Reader, until: int | None) -> dict[str, str]:
+    """The records whose key fields were changed after their key was minted: what stands there → the key."""
+    shapes = {str(shape) for name in reader.binding.key for shape in shapes_with(journal, name)}
+    changed = [
+        key
+        for (key,) in journal.connection.execute(
+            "SELECT DISTINCT key FROM event WHERE type = ? AND op NOT IN ('create', 'delete', 'read')"
+            f" AND changed IN ({','.join(sorted(shapes))})",
+            (journal.known_name(type),),
+        )
+    ]
+    heads = journal.heads(type, changed, until)
+    named = {reader.key_in(head.fields): key for key, head in heads.items() if head.fields is not None}
+    return {name: key for name, key in named.items() if name != key}
 
 
 def _local(record: Record) -> int | str:
