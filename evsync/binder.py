@@ -66,10 +66,11 @@ def bind(
             accessor = store.accessor(type)
             if found is None and isinstance(accessor, CanDescribe) and isinstance(accessor, CanCreate):
                 bound.missing.add((store.name, type))
-            # An empty file of a kind that has no header says as little as a store that cannot describe itself.
-            silent = not isinstance(accessor, CanDescribe) or (found is not None and not found.columns)
-            described_as = None if silent and spec.fields is not None else found
-            store.bind(resolve(store.name, spec, store.places[type], described_as, types, silent=silent))
+            # A file without a header that is empty says as little as a store that cannot describe itself.
+            empty = found is not None and not found.columns
+            silent = empty or not isinstance(accessor, CanDescribe)
+            place, told = store.places[type], None if empty else found
+            store.bind(resolve(store.name, spec, place, told, types, silent=silent))
     return bound
 
 

@@ -55,7 +55,9 @@ def memory(
     assign_ids = more.pop("assign_ids", False)
     place = place or PlaceSpec()
     local = [place.fields.get(part, part) for part in key]
-    records = {(n if assign_ids else tuple(row[part] for part in local)): row for n, row in enumerate(rows, 1)}
+    records = {
+        (n if assign_ids else tuple(row[part] for part in local)): row for n, row in enumerate(rows, 1)
+    }
     return Store(
         name,
         "memory:",

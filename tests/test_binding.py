@@ -22,7 +22,9 @@ from evsync.errors import ConfigError
 TYPES = {"email": "str", "name": "str", "credit": "decimal"}
 DECLARED = TypeSpec("contact", ("email",), TYPES)
 OPEN = TypeSpec("contact", ("email",))
-COLUMNS = Description({"id": "int", "email": "str", "full_name": "str", "credit": None, "note": "str"}, ("id",))
+COLUMNS = Description(
+    {"id": "int", "email": "str", "full_name": "str", "credit": None, "note": "str"}, ("id",)
+)
 
 
 def resolved(spec: TypeSpec = DECLARED, described: Description | None = COLUMNS, **place: Any) -> Binding:
@@ -38,16 +40,36 @@ def mapped(binding: Binding) -> dict[str, str]:
     [
         # what the store has and the type knows; the rest is not ours
         ({}, COLUMNS, {"email": "email", "credit": "credit"}),
-        ({"fields": {"name": "full_name"}}, COLUMNS, {"email": "email", "credit": "credit", "name": "full_name"}),
+        (
+            {"fields": {"name": "full_name"}},
+            COLUMNS,
+            {"email": "email", "credit": "credit", "name": "full_name"},
+        ),
         ({"only": ("credit",)}, COLUMNS, {"email": "email", "credit": "credit"}),  # the key always
-        ({"only": ("name",), "fields": {"name": "full_name"}}, COLUMNS, {"email": "email", "name": "full_name"}),
+        (
+            {"only": ("name",), "fields": {"name": "full_name"}},
+            COLUMNS,
+            {"email": "email", "name": "full_name"},
+        ),
         ({"ignore": ("credit",)}, COLUMNS, {"email": "email"}),
         # ignored by the canonical name or by the store's own
-        ({"ignore": ("name",), "fields": {"name": "full_name"}}, COLUMNS, {"email": "email", "credit": "credit"}),
-        ({"ignore": ("full_name",), "fields": {"name": "full_name"}}, COLUMNS, {"email": "email", "credit": "credit"}),
+        (
+            {"ignore": ("name",), "fields": {"name": "full_name"}},
+            COLUMNS,
+            {"email": "email", "credit": "credit"},
+        ),
+        (
+            {"ignore": ("full_name",), "fields": {"name": "full_name"}},
+            COLUMNS,
+            {"email": "email", "credit": "credit"},
+        ),
         # a store that does not exist yet will be created with all fields
         ({}, None, {"email": "email", "name": "name", "credit": "credit"}),
-        ({"fields": {"name": "full_name"}}, None, {"email": "email", "name": "full_name", "credit": "credit"}),
+        (
+            {"fields": {"name": "full_name"}},
+            None,
+            {"email": "email", "name": "full_name", "credit": "credit"},
+        ),
         ({"only": ("email",)}, None, {"email": "email"}),
         # two columns may swap their names
         (
@@ -84,7 +106,12 @@ def test_the_key_keeps_its_own_order() -> None:
         (DECLARED, {"fields": {"nane": "full_name"}}, "field 'nane' is not declared", "did you mean 'name'?"),
         (DECLARED, {"only": ("phone",)}, "field 'phone' is not declared", "declare it, or remove it"),
         (DECLARED, {"fields": {"name": "fullname"}}, "no column 'fullname'", "did you mean 'full_name'?"),
-        (DECLARED, {"fields": {"name": "xyz"}}, "no column 'xyz'", "it has: id, email, full_name, credit, note"),
+        (
+            DECLARED,
+            {"fields": {"name": "xyz"}},
+            "no column 'xyz'",
+            "it has: id, email, full_name, credit, note",
+        ),
         (DECLARED, {"only": ("name",)}, "no column 'name'", "did you mean 'full_name'?"),
         (
             DECLARED,
@@ -98,7 +125,9 @@ def test_the_key_keeps_its_own_order() -> None:
         (DECLARED, {"changed_by": "who"}, "changed_by names the column 'who'", "it has: "),
     ],
 )
-def test_what_does_not_fit_the_store_is_named(spec: TypeSpec, place: dict[str, Any], message: str, hint: str) -> None:
+def test_what_does_not_fit_the_store_is_named(
+    spec: TypeSpec, place: dict[str, Any], message: str, hint: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         resolved(spec, **place)
     assert "store 'crm', type 'contact'" in caught.value.message
@@ -128,7 +157,9 @@ def test_columns_that_a_store_would_not_be_created_with_are_not_asked_for() -> N
         (OPEN, {"fields": {"name": "full_name"}, "only": ("name",)}, {"email": "str", "name": "str"}),
     ],
 )  # fmt: skip
-def test_what_a_store_offers_by_itself(spec: TypeSpec, place: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_what_a_store_offers_by_itself(
+    spec: TypeSpec, place: dict[str, Any], expected: dict[str, Any]
+) -> None:
     assert offered(spec, PlaceSpec(**place), COLUMNS) == expected
 
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from evsync.data import join_key, split_key
 
 # Rich in what could be taken for something else.
-PARTS = st.text(st.sampled_from(["/", "%", "2", "F", "5", "f", "a", "é", "\0", "\U0001f600"]), max_size=8) | st.text(
-    max_size=8
-)
+PARTS = st.text(
+    st.sampled_from(["/", "%", "2", "F", "5", "f", "a", "é", "\0", "\U0001f600"]), max_size=8
+) | st.text(max_size=8)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,8 @@ def test_two_keys_have_two_texts(pair: tuple[list[str], list[str]]) -> None:
 
 
 @pytest.mark.parametrize(("text", "parts"), [("a", 2), ("a/b/c", 2), ("", 2), ("a/b", 3)])
-def test_another_number_of_parts_is_an_error_that_says_how_many_there_should_be(text: str, parts: int) -> None:
+def test_another_number_of_parts_is_an_error_that_says_how_many_there_should_be(
+    text: str, parts: int
+) -> None:
     with pytest.raises(ValueError, match=f"a key of {parts} parts"):
         split_key(text, parts)

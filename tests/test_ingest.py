@@ -40,7 +40,15 @@ from evsync.synchronizer import exit_code
 ANN: Row = {"id": "ann", "name": "Ann", "n": 1}
 BEN: Row = {"id": "ben", "name": "Ben", "n": 2}
 CEM: Row = {"id": "cem", "name": "Cem", "n": 3}
-NOTHING = {"created": 0, "updated": 0, "deleted": 0, "adopted": 0, "unchanged": 0, "conflicts": 0, "quarantined": 0}
+NOTHING = {
+    "created": 0,
+    "updated": 0,
+    "deleted": 0,
+    "adopted": 0,
+    "unchanged": 0,
+    "conflicts": 0,
+    "quarantined": 0,
+}
 
 
 @pytest.fixture(params=KINDS)
@@ -78,7 +86,9 @@ def test_first_everything_is_created(kind: str, tmp_path: Path, noon: Any) -> No
             "stores": [{"store": "one", **NOTHING, "created": 2, "error": None}],
         }  # fmt: skip
         assert exit_code(report) == 0
-        assert events(sync, "seq", "op", "store", "key", "base", "before", "after", "changed", "actor", "run") == [
+        assert events(
+            sync, "seq", "op", "store", "key", "base", "before", "after", "changed", "actor", "run"
+        ) == [
             (1, "create", "one", "ann", 0, None, ANN, ["id", "n", "name"], None, 1),
             (2, "create", "one", "ben", 0, None, BEN, ["id", "n", "name"], None, 1),
         ]
@@ -229,7 +239,11 @@ def test_edits_of_two_stores_between_two_runs_meet_in_the_journal(kind: str, tmp
         assert did(report, "one") == {"updated": 1}
         assert did(report, "other") == {"updated": 1, "conflicts": 1}
         assert canonical(sync, "ann") == {"id": "ann", "name": "Anna", "n": 7}
-        conflict = {"fields": {"n": {"base": 1, "theirs": 5, "mine": 7, "chosen": 7}}, "policy": "newest", "open": False}
+        conflict = {
+            "fields": {"n": {"base": 1, "theirs": 5, "mine": 7, "chosen": 7}},
+            "policy": "newest",
+            "open": False,
+        }
         assert last(sync)["conflict"] == conflict
         assert last(sync)["base"] == 1
 
@@ -256,7 +270,9 @@ def test_an_edit_against_a_deletion(kind: str, tmp_path: Path) -> None:
 
 
 def test_the_types_are_those_of_the_first_store_that_tells(tmp_path: Path) -> None:
-    sql(tmp_path / "one.db", "create table thing (id text primary key, n integer, d decimal(9, 2), r real, x)")
+    sql(
+        tmp_path / "one.db", "create table thing (id text primary key, n integer, d decimal(9, 2), r real, x)"
+    )
     sql(tmp_path / "one.db", "insert into thing values ('a', 7, '1.5', 2, 'x')")
     (tmp_path / "other.csv").write_text("id,n,r\na,7,2.0\nb,08,2\n")
     config = """
@@ -307,7 +323,9 @@ def test_a_bad_row_is_put_aside_and_the_others_go_on(kind: str, tmp_path: Path, 
         assert sync.status()["stores"][0]["quarantined"] == 1
 
 
-def test_a_row_that_became_bad_is_no_deletion_and_comes_back_when_it_is_repaired(kind: str, tmp_path: Path) -> None:
+def test_a_row_that_became_bad_is_no_deletion_and_comes_back_when_it_is_repaired(
+    kind: str, tmp_path: Path
+) -> None:
     store = make(kind, "one", tmp_path, ANN, BEN)
     with together(store, fields=FIELDS) as sync:
         sync.ingest()
@@ -368,9 +386,16 @@ def test_a_null_key_in_a_store_with_its_own_ids_is_known_by_the_id(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("kind", "places"),
-    [("csv", ["line 2", "line 4"]), ("json", ["line 2", "line 4"]), ("memory", ["id 1", "id 3"]), ("sqlite", ["id 1", "id 3"])],
+    [
+        ("csv", ["line 2", "line 4"]),
+        ("json", ["line 2", "line 4"]),
+        ("memory", ["id 1", "id 3"]),
+        ("sqlite", ["id 1", "id 3"]),
+    ],
 )
-def test_two_records_of_one_key_stop_the_store_and_both_are_named(kind: str, places: list[str], tmp_path: Path) -> None:
+def test_two_records_of_one_key_stop_the_store_and_both_are_named(
+    kind: str, places: list[str], tmp_path: Path
+) -> None:
     twice = [ANN, BEN, {**ANN, "n": 9}]
     if kind == "memory":
         store = memory("one", *twice, assign_ids=True)
@@ -434,9 +459,30 @@ def test_a_store_that_shows_nothing_any_more_stops_the_run(kind: str, tmp_path: 
         assert did(sync.ingest(allow_deletes=True), "one") == {"deleted": 2}
 
 
+@pytest.mark.parametrize("fields", [FIELDS, None])
+def test_so_it_does_when_it_was_emptied_between_two_programs(
+    kind: str, tmp_path: Path, fields: dict[str, str] | None
+) -> None:
+    store = make(kind, "one", tmp_path, ANN, BEN)
+    with together(store, fields=fields, journal=tmp_path / "evsync.db") as sync:
+        sync.ingest()
+    put(store)
+    with together(store, fields=fields, journal=tmp_path / "evsync.db") as sync:
+        assert "it held 2 records and now shows none" in stopped(sync).message
+        assert did(sync.ingest(allow_deletes=True), "one") == {"deleted": 2}
+
+
 @pytest.mark.parametrize(
     ("limit", "left", "stops"),
-    [("50%", 2, False), ("50%", 1, True), (1, 3, False), (1, 2, True), (0, 3, True), ("0%", 3, True), ("75%", 1, False)],
+    [
+        ("50%", 2, False),
+        ("50%", 1, True),
+        (1, 3, False),
+        (1, 2, True),
+        (0, 3, True),
+        ("0%", 3, True),
+        ("75%", 1, False),
+    ],
 )
 def test_too_many_records_gone_stop_the_run(limit: int | str, left: int, stops: bool) -> None:
     four = [{"id": str(number), "n": number} for number in range(4)]
@@ -597,7 +643,11 @@ def test_a_dry_run_says_what_the_run_does_and_leaves_no_trace(kind: str, tmp_pat
         assert (second["dry_run"], second["run"]) == (True, None)
         assert dump(sync) == before
         third = sync.ingest()
-        assert (third["stores"], third["first"], third["last"]) == (second["stores"], second["first"], second["last"])
+        assert (third["stores"], third["first"], third["last"]) == (
+            second["stores"],
+            second["first"],
+            second["last"],
+        )
         assert did(third, "one") == {"created": 1, "updated": 1, "deleted": 1}
 
 
@@ -717,7 +767,10 @@ def test_a_key_of_several_parts(tmp_path: Path) -> None:
 def test_who_ingests_second_finds_what_the_first_journalled(tmp_path: Path) -> None:
     store = make("csv", "one", tmp_path, ANN, BEN)
     path = tmp_path / "evsync.db"
-    with together(store, fields=FIELDS, journal=path) as one, together(store, fields=FIELDS, journal=path) as other:
+    with (
+        together(store, fields=FIELDS, journal=path) as one,
+        together(store, fields=FIELDS, journal=path) as other,
+    ):
         assert did(one.ingest(), "one") == {"created": 2}
         assert did(other.ingest(), "one") == {"unchanged": 2}
         put(store, {**ANN, "n": 5}, BEN)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from freezegun import freeze_time
 from projects import (
     FIELDS,
     KINDS,
@@ -253,27 +254,27 @@ def history(kind: str, folder: Path, noon: Any) -> Synchronizer:
 
 
 @pytest.mark.parametrize(
-    ("until", "expected"),
+    ("until", "cursor", "expected"),
     [
-        (0, []),
-        (1, [ANN]),
-        ("2", [ANN, BEN]),
-        (3, [{**ANN, "n": 5}, BEN]),
-        ("2026-01-31T11:59:59Z", []),
-        ("2026-01-31T12:00:59Z", [ANN, BEN]),
-        ("2026-01-31T12:01:00Z", [{**ANN, "n": 5}, BEN]),
-        (999, [{**ANN, "n": 5}, CEM]),
-        (None, [{**ANN, "n": 5}, CEM]),
+        (0, 0, []),
+        (1, 1, [ANN]),
+        ("2", 2, [ANN, BEN]),
+        (3, 3, [{**ANN, "n": 5}, BEN]),
+        ("2026-01-31T11:59:59Z", 0, []),
+        ("2026-01-31T12:00:59Z", 2, [ANN, BEN]),
+        ("2026-01-31T12:01:00Z", 3, [{**ANN, "n": 5}, BEN]),
+        (999, 5, [{**ANN, "n": 5}, CEM]),
+        (None, 5, [{**ANN, "n": 5}, CEM]),
     ],
 )
 def test_a_store_can_be_brought_to_any_moment_and_forward_again(
-    kind: str, tmp_path: Path, noon: Any, until: Any, expected: list[Row]
+    kind: str, tmp_path: Path, noon: Any, until: Any, cursor: int, expected: list[Row]
 ) -> None:
     with history(kind, tmp_path, noon) as sync:
         other = sync.stores["other"]
         report = sync.replay(until=until)
         assert content(other) == expected
-        assert entry(report, "other")["cursor"] == min({"2026-01-31T11:59:59Z": 0, "2026-01-31T12:00:59Z": 2, "2026-01-31T12:01:00Z": 3}.get(until, int(until or 5) if str(until or 5).isdigit() else 0), 5)
+        assert entry(report, "other")["cursor"] == cursor
         sync.replay()
         assert content(other) == [{**ANN, "n": 5}, CEM]
         sync.replay(until=until)
@@ -325,19 +326,43 @@ def test_a_rebuild_that_would_delete_too_much_is_stopped_before_it_writes(kind: 
         with pytest.raises(GuardTripped, match="a rebuild would delete 5 of its 5 records"):
             sync.replay(["target"], rebuild=True)
         assert content(target) == strangers
-        assert did(sync.replay(["target"], rebuild=True, allow_deletes=True), "target") == {"created": 1, "deleted": 5}
+        assert did(sync.replay(["target"], rebuild=True, allow_deletes=True), "target") == {
+            "created": 1,
+            "deleted": 5,
+        }
         assert content(target) == [ANN]
 
 
 # -- stores that are not there yet ----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("url", ["sqlite:new.db", "csv:new.csv", "json:new.json", "jsonl:new.jsonl"])
+def test_a_store_that_was_created_keeps_the_fields_that_no_record_has_so_far(
+    tmp_path: Path, url: str
+) -> None:
+    # BUG: what a JSON file shows is only what some record has, so its mapping changes with its content.
+    new = Store("new", url, places={"thing": PlaceSpec()}, root=tmp_path)
+    one = memory("one", {"id": "ann", "n": 1})
+    for records in ([{"id": "ann", "n": 1}], [{"id": "ann", "n": 1}, BEN], [{"id": "ann", "n": 1}]):
+        put(one, *records)
+        with together(one, new, fields=FIELDS, journal=tmp_path / "evsync.db") as sync:
+            assert sync.sync()["ok"]
+            assert [found["id"] for found in content(new)] == [record["id"] for record in records]
+
+
 @pytest.mark.parametrize(
     ("url", "place"),
-    [("sqlite:new.db", {"table": "things"}), ("csv:new.csv", {}), ("json:new.json", {}), ("jsonl:new.jsonl", {})],
+    [
+        ("sqlite:new.db", {"table": "things"}),
+        ("csv:new.csv", {}),
+        ("json:new.json", {}),
+        ("jsonl:new.jsonl", {}),
+    ],
 )
 def test_a_target_that_is_missing_is_created(tmp_path: Path, url: str, place: dict[str, Any]) -> None:
-    new = Store("new", url, places={"thing": PlaceSpec(fields={"name": "label"}, options=place)}, root=tmp_path)
+    new = Store(
+        "new", url, places={"thing": PlaceSpec(fields={"name": "label"}, options=place)}, root=tmp_path
+    )
     path = tmp_path / "evsync.db"
     with together(memory("one", ANN, BEN), new, fields=FIELDS, journal=path) as sync:
         report = sync.sync()
@@ -461,7 +486,9 @@ def test_a_record_that_is_refused_stops_no_other_and_is_tried_again_later(tmp_pa
 
 def failures(sync: Synchronizer) -> list[tuple[Any, ...]]:
     return (
-        sync.journal().connection.execute("select key, action, error, state from failure order by key").fetchall()
+        sync.journal()
+        .connection.execute("select key, action, error, state from failure order by key")
+        .fetchall()
     )
 
 
@@ -470,8 +497,6 @@ def test_a_record_that_fails_again_waits_longer_each_time(recording: Any) -> Non
     db = sync.journal().connection
     accessor.refuse.add("cem")
     put(one, ANN, BEN, CEM)
-    from freezegun import freeze_time
-
     with freeze_time("2036-01-31T12:00:00Z") as clock:
         sync.ingest(["one"])
         assert did(sync.replay(["other"]), "other") == {"failed": 1}
@@ -596,7 +621,9 @@ def test_another_mapping_stops_a_replay_before_it_writes(tmp_path: Path) -> None
         sync.sync()
     with linked(2, fields={"name": "nick"}) as sync:
         sync.ingest(["one"])
-        with pytest.raises(GuardTripped, match="field 'name' was 'name' .str., now 'nick' .str.") as caught:
+        with pytest.raises(
+            GuardTripped, match=r"field 'name' was 'name' \(str\), now 'nick' \(str\)"
+        ) as caught:
             sync.replay()
         assert caught.value.hint.endswith("evsync ingest other --allow-mapping")
         assert rows(sync.stores["other"]) == [{"id": "ann", "name": "Ann", "n": 1, "nick": "A"}]
@@ -668,11 +695,16 @@ def table(sync: Synchronizer) -> list[tuple[Any, ...]]:
 def test_the_ids_that_a_store_deals_out_are_remembered(numbered: Synchronizer) -> None:
     assert table(numbered) == [(40, "old", 0), (41, "ann", 1), (42, "ben", 2)]
     told = numbered.show("thing", "ben")["replicas"]
-    assert [(replica["store"], replica["id"], replica["in_step"]) for replica in told] == [("one", "ben", True), ("other", 42, True)]
+    assert [(replica["store"], replica["id"], replica["in_step"]) for replica in told] == [
+        ("one", "ben", True),
+        ("other", 42, True),
+    ]
     assert did(numbered.ingest(), "other") == {"unchanged": 3}
 
 
-def test_a_key_edited_in_one_store_is_written_to_the_record_of_that_id_in_the_other(numbered: Synchronizer) -> None:
+def test_a_key_edited_in_one_store_is_written_to_the_record_of_that_id_in_the_other(
+    numbered: Synchronizer,
+) -> None:
     sql(numbered.stores["other"].path, "update thing set id = 'bob' where nr = 42")
     numbered.sync()
     assert rows(numbered.stores["one"])[1] == {**BEN, "id": "bob"}
@@ -728,12 +760,15 @@ url = "sqlite:other.db"
 def test_parents_are_written_first_and_deleted_last(tmp_path: Path) -> None:
     for name in ("one.db", "other.db"):
         sql(tmp_path / name, "create table contact (email text primary key)")
-        sql(tmp_path / name, 'create table "order" (number integer primary key, customer text references contact)')
+        sql(
+            tmp_path / name,
+            'create table "order" (number integer primary key, customer text references contact)',
+        )
     sql(tmp_path / "one.db", "insert into contact values ('ann'), ('ben')")
     sql(tmp_path / "one.db", "insert into \"order\" values (1, 'ann'), (2, 'ben')")
     with synchronizer(tmp_path, FAMILY) as sync:
         assert did(sync.sync()["replay"], "other") == {"created": 4}
-        sql(tmp_path / "one.db", "delete from \"order\" where number = 2")
+        sql(tmp_path / "one.db", 'delete from "order" where number = 2')
         sql(tmp_path / "one.db", "delete from contact where email = 'ben'")
         assert did(sync.sync()["replay"], "other") == {"deleted": 2}
         assert sql(tmp_path / "other.db", 'select * from "order"') == [(1, "ann")]
@@ -746,7 +781,10 @@ def test_what_a_store_makes_of_a_value_is_neither_a_change_nor_written_again(tmp
     path = tmp_path / "other.db"
     sql(path, "create table thing (id text primary key, name text, n int)")
     for when in ("insert", "update"):
-        sql(path, f"create trigger trim_{when} after {when} on thing begin update thing set name = trim(new.name) where id = new.id and name <> trim(new.name); end")
+        sql(
+            path,
+            f"create trigger trim_{when} after {when} on thing begin update thing set name = trim(new.name) where id = new.id and name <> trim(new.name); end",
+        )
     other = Store("other", "sqlite:other.db", places={"thing": PlaceSpec()}, root=tmp_path)
     one = memory("one", {**ANN, "name": "  Ann "})
     with together(one, other, fields=FIELDS) as sync:
@@ -799,7 +837,10 @@ def test_two_synchronizers_in_a_chain(tmp_path: Path) -> None:
     """What one writes into the store that they share, the other ingests."""
     one, shared, three = memory("one", ANN), memory("shared"), memory("three")
     spec = TypeSpec("thing", ("id",), FIELDS)
-    with Synchronizer([one, shared], [spec], None) as left, Synchronizer([shared, three], [spec], None) as right:
+    with (
+        Synchronizer([one, shared], [spec], None) as left,
+        Synchronizer([shared, three], [spec], None) as right,
+    ):
         left.sync()
         right.sync()
         assert rows(three) == [ANN]
@@ -824,3 +865,30 @@ def test_a_record_that_is_there_all_the_same_is_a_failure_and_no_duplicate() -> 
         put(other, {**ANN, "n": 9})
         assert did(sync.replay(["other"]), "other") == {"failed": 1}
         assert rows(other) == [{**ANN, "n": 9}]
+
+
+def test_a_reference_is_the_key_in_the_journal_and_the_stores_own_id_in_each_store(tmp_path: Path) -> None:
+    # BUG: references give the order of types only; what a field holds is not translated by the identity map.
+    for name, first in (("one.db", 10), ("other.db", 70)):
+        sql(tmp_path / name, "create table contact (nr integer primary key, email text)")
+        sql(
+            tmp_path / name,
+            'create table "order" (number integer primary key, customer integer references contact)',
+        )
+        sql(tmp_path / name, "insert into contact values (?, 'old')", first)
+    sql(tmp_path / "one.db", "insert into contact values (11, 'ann')")
+    sql(tmp_path / "one.db", 'insert into "order" values (1, 11)')
+    with synchronizer(tmp_path, FAMILY) as sync:
+        sync.sync()
+        assert canonical(sync, "1", "order") == {"number": 1, "customer": "ann"}
+        assert sql(tmp_path / "other.db", 'select * from "order"') == [(1, 71)]
+
+
+def test_a_store_created_without_the_column_that_says_when_still_fits_its_configuration(
+    tmp_path: Path,
+) -> None:
+    # BUG: it is created with its data only; from then on its `changed_at` is a ConfigError that stops every run.
+    new = Store("new", "csv:new.csv", places={"thing": PlaceSpec(changed_at="at")}, root=tmp_path)
+    for _ in range(2):
+        with together(memory("one", ANN), new, fields=FIELDS, journal=tmp_path / "evsync.db") as sync:
+            assert sync.sync()["ok"]

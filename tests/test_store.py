@@ -7,7 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from projects import Row, canonical, data, did, head, held, last, memory, rows, sql, synchronizer, thing, together
+from projects import (
+    Row,
+    canonical,
+    data,
+    did,
+    head,
+    held,
+    last,
+    memory,
+    rows,
+    sql,
+    synchronizer,
+    thing,
+    together,
+)
 
 from accessors.memory import MemoryAccessor
 from evsync import Data, Store, Synchronizer
@@ -15,7 +29,9 @@ from evsync.binding import Binding, Field, PlaceSpec
 from evsync.errors import BadValue, ConfigError, JournalError, Refused, UsageError
 from evsync.store import Operated
 
-BOUND = Binding("thing", ("id",), (Field("id", "id", "str"), Field("name", "label", "str"), Field("n", "n", "int")))
+BOUND = Binding(
+    "thing", ("id",), (Field("id", "id", "str"), Field("name", "label", "str"), Field("n", "n", "int"))
+)
 FIELDS = {"id": "str", "name": "str", "n": "int"}
 
 
@@ -131,7 +147,9 @@ def test_an_observer_is_told_of_each_operation_in_the_stores_own_words(store: St
     store.update(Data("thing", {"id": "b", "name": "Bill"}))
     store.get_by_name("thing", "b")
     store.remove(Data("thing", {"id": "b"}))
-    assert [(o.op, o.old and o.old.fields["label"], o.new and o.new.fields["label"], o.actor) for o in told] == [
+    assert [
+        (o.op, o.old and o.old.fields["label"], o.new and o.new.fields["label"], o.actor) for o in told
+    ] == [
         ("create", None, "Ben", "eve"),
         ("update", "Ben", "Bill", None),
         ("read", "Bill", "Bill", None),
@@ -242,7 +260,9 @@ def test_operations_are_journalled_at_once_with_their_actor(linked: Synchronizer
     assert {event["observed_at"] for event in linked.log()} == {"2026-01-31T12:00:00Z"}
 
 
-def test_what_was_journalled_through_the_api_is_not_found_again_by_the_next_ingest(linked: Synchronizer) -> None:
+def test_what_was_journalled_through_the_api_is_not_found_again_by_the_next_ingest(
+    linked: Synchronizer,
+) -> None:
     store = linked.stores["one"]
     for id in "abc":
         store.add(Data("thing", {"id": id, "name": id, "n": 1}))
@@ -259,7 +279,9 @@ def test_an_update_that_changes_nothing_is_no_event(linked: Synchronizer) -> Non
     assert head(linked) == 1
 
 
-def test_what_others_did_just_before_an_update_is_an_event_of_its_own_without_the_actor(linked: Synchronizer) -> None:
+def test_what_others_did_just_before_an_update_is_an_event_of_its_own_without_the_actor(
+    linked: Synchronizer,
+) -> None:
     store = linked.stores["one"]
     store.add(Data("thing", {"id": "a", "name": "Ann", "n": 1}), actor="eve")
     outside(linked, "a", 5)
@@ -281,7 +303,9 @@ def test_what_others_did_just_before_a_removal_can_still_be_read(linked: Synchro
     assert last(linked)["before"]["n"] == 5
 
 
-def test_a_record_that_was_never_ingested_is_journalled_as_it_was_before_the_update(linked: Synchronizer) -> None:
+def test_a_record_that_was_never_ingested_is_journalled_as_it_was_before_the_update(
+    linked: Synchronizer,
+) -> None:
     store = linked.stores["one"]
     store.add(Data("thing", {"id": "z", "n": 0}))  # binds the store
     if store.scheme == "memory":
@@ -331,7 +355,11 @@ def test_a_read_shows_a_change_that_nobody_ingested() -> None:
         sync.ingest()
         held(store)[("a",)]["n"] = 2
         store.get_by_name("thing", "a", actor="eve")
-        assert events(sync, "op", "actor", "base") == [("create", None, 0), ("update", None, 1), ("read", "eve", 2)]
+        assert events(sync, "op", "actor", "base") == [
+            ("create", None, 0),
+            ("update", None, 1),
+            ("read", "eve", 2),
+        ]
 
 
 def test_a_store_in_two_synchronizers_is_journalled_by_both() -> None:
@@ -363,7 +391,7 @@ def test_a_store_binds_itself_when_it_is_first_used_through_a_synchronizer() -> 
 
 
 def test_values_come_back_typed_from_a_store_that_keeps_text(tmp_path: Path) -> None:
-    (tmp_path / "one.csv").write_text("id,price,tags\na,1.50,\"[1, 2]\"\n")
+    (tmp_path / "one.csv").write_text('id,price,tags\na,1.50,"[1, 2]"\n')
     config = """
     [types.thing]
     key = ["id"]
@@ -378,7 +406,9 @@ def test_values_come_back_typed_from_a_store_that_keeps_text(tmp_path: Path) -> 
         assert found.fields == {"id": "a", "price": Decimal("1.50"), "tags": [1, 2]}
 
 
-def test_an_operation_whose_journalling_failed_spoils_none_that_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_operation_whose_journalling_failed_spoils_none_that_follows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from evsync.journal.journal import Journal
 
     store = memory("one")
@@ -412,5 +442,10 @@ def test_a_key_changed_through_the_api_is_an_update() -> None:
         sync.ingest()
         store.update(Data("thing", {"id": "b"}, id=1), actor="eve")
         event: Row = last(sync)
-        assert (event["op"], event["key"], event["changed"], event["after"]) == ("update", "a", ["id"], {"id": "b", "n": 1})
+        assert (event["op"], event["key"], event["changed"], event["after"]) == (
+            "update",
+            "a",
+            ["id"],
+            {"id": "b", "n": 1},
+        )
         assert did(sync.ingest(), "one") == {"unchanged": 1}

@@ -21,11 +21,11 @@ ONE_BY_ONE = 500  # records between two notes of progress where an accessor cann
 
 class Judge(msgspec.Struct):
     """Decides, inside the writing transaction, whether a record may be written: only if it is as it was when
-    it was last ingested (`expected`, fingerprints; None among them: not there). `wanted` is how it should be;
+    it was last ingested (`expected`, its fingerprint; None: not there). `wanted` is how it should be;
     if it is so already there is nothing to do. `force`: write whatever is there."""
 
     reader: Reader
-    expected: frozenset[bytes | None]
+    expected: bytes | None
     wanted: bytes | None
     force: bool = False
 
@@ -39,7 +39,7 @@ class Judge(msgspec.Struct):
                 return "write" if self.force else "changed"
         if found == self.wanted:
             return "done"
-        return "write" if self.force or found in self.expected else "changed"
+        return "write" if self.force or found == self.expected else "changed"
 
 
 class Effect(msgspec.Struct):

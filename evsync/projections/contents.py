@@ -11,7 +11,7 @@ from evsync.journal.event import Fields
 from evsync.journal.journal import Journal
 from evsync.projections.reader import BadRow, Reader, id_beside
 from evsync.projections.replicas import BindingState, Replicas
-from evsync.projections.staging import batches
+from evsync.projections.staging import batches, called_now
 from evsync.store import Store
 from evsync.values import decode, encode
 
@@ -52,6 +52,12 @@ def load_contents(
         db.executemany(
             f"INSERT INTO temp.{table} VALUES (?,?,?,?,?)",
             ((key, id_beside(key, r), encode(r.names).decode(), r.text, r.fingerprint) for r, key in known),
+        )
+    for name, key in called_now(journal, type, reader, None).items():
+        db.execute(
+            f"UPDATE temp.{table} SET key = ?, id = coalesce(id, ?) WHERE key = ?"
+            f" AND NOT EXISTS (SELECT 1 FROM temp.{table} WHERE key = ?)",
+            (key, name, name, key),
         )
     try:
         db.execute(f"CREATE UNIQUE INDEX temp.{table}_key ON {table} (key)")

@@ -123,7 +123,7 @@ class Ingest:
             replica, head = replicas.get(found.key), heads.get(found.key)
             if found.key in own:
                 self.counts.unchanged += 1
-                remember.append((found, None, -1, own[found.key], None))
+                remember.append((found, None, -1, *own[found.key]))
             elif replica is None and (head is None or head.fields is None):
                 if found.text is None:
                     continue
@@ -171,16 +171,30 @@ class Ingest:
             return replica is None
         return replica is not None and replica.row == found.replica and replica.fingerprint == found.was
 
-    def _own_writes(self, batch: Sequence[Found]) -> dict[str, int]:
-        """What is no change of the store's, but our own write whose end we did not see: key → revision."""
-        own: dict[str, int] = {}
+    def recover(self, staged: Staged) -> None:
+        """Of what was staged take only our own writes whose end we did not see; the rest is for an ingest."""
+        rows = iter(staged.different)
+        while batch := [Found(*row) for row in islice(rows, BATCH)]:
+            with self.journal.write():
+                replicas = self.replicas.by_key([found.key for found in batch])
+                fresh = [found for found in batch if self._still(found, replicas.get(found.key))]
+                own = self._own_writes(fresh)
+                self._remember([(f, None, -1, *own[f.key]) for f in fresh if f.key in own], 0)
+        staged.different.discard()
+
+    def _own_writes(self, batch: Sequence[Found]) -> dict[str, tuple[int, Fields | None]]:
+        """What is no change of the store's, but our own write whose end we did not see: key → revision, and what the
+        store made of it where that is not the same: null is how many a store writes an absent value."""
+        own: dict[str, tuple[int, Fields | None]] = {}
         for intent in self.state.intents:
             heads = self.journal.heads(self.type, [f.key for f in batch], intent)
             for found in batch:
                 head = heads.get(found.key)
                 then = None if head is None else view(head.fields, self.binding.names)
-                if same_record(then, self._content(found)):
-                    own[found.key] = 0 if head is None else head.seq
+                content = self._content(found)
+                if same_record(_filled(then), _filled(content)):
+                    kept = None if same_record(then, content) else content
+                    own[found.key] = (0 if head is None else head.seq, kept)
         return own
 
     def _content(self, found: Found) -> Fields | None:
@@ -321,6 +335,9 @@ class Ingest:
         for found, decision, position, base, content in decided:
             seq = first + position if position >= 0 else base
             remember = "in-line" if decision is None else decision.remember
+            if decision is None and position < 0:  # our own write
+                pend.append(found.key)  # the store may be meant to be elsewhere by now
+                remember = "in-line" if content is None else "normalised"
             if found.text is None and decision is None:
                 forget.append(found.key)  # our own deletion
             elif found.replica is None and remember in ("in-line", "at-head"):
@@ -344,6 +361,10 @@ class Ingest:
         self.replicas.add(add)
         self.replicas.put(put)
         self.replicas.pend(pend)
+
+
+def _filled(fields: Fields | None) -> Fields | None:
+    return None if fields is None else {name: value for name, value in fields.items() if value is not None}
 
 
 def _values(fields: Fields, shape: Shape) -> str:

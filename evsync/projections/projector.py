@@ -19,7 +19,8 @@ from evsync.journal.query import open_conflicts
 from evsync.projections.apply import Effect, Judge, batch_size, change_of, write
 from evsync.projections.contents import Content, content_of, load_contents
 from evsync.projections.guards import too_many_deletes
-from evsync.projections.merge import view
+from evsync.projections.ingest import Ingest
+from evsync.projections.merge import Rules, view
 from evsync.projections.plan import Step, plan
 from evsync.projections.reader import Reader
 from evsync.projections.replicas import (
@@ -33,7 +34,7 @@ from evsync.projections.replicas import (
     set_cursor,
     set_mapping,
 )
-from evsync.projections.staging import Progress
+from evsync.projections.staging import Progress, stage
 from evsync.store import Store
 
 CONTENT = "evsync_content"
@@ -73,11 +74,23 @@ def replay(
     Raises GuardTripped for a rebuild that would delete too much, before anything is written."""
     head = journal.head().seq
     until = head if options.until is None else min(options.until, head)
+    if not options.dry_run and not options.rebuild:
+        for type in types:
+            _recover(journal, store, type)
     if options.each and not options.dry_run:
         # All at once: a statement that is still open would lock the tables that a pass works with.
         for step_until in list(_one_event_a_record(journal, store, types, until)):
             _pass(journal, store, types, step_until, options, written, progress)
     _pass(journal, store, types, until, options, written, progress)
+
+
+def _recover(journal: Journal, store: Store, type: str) -> None:
+    """A run that was killed left writes of which nobody knows whether they took place: look, before more is written."""
+    state = binding_state(journal, store.name, type)
+    if state is not None and state.intents:
+        reader = Reader(store.binding(type), store.accessor(type))
+        found = stage(journal, store, type, state)
+        Ingest(journal, store, type, reader, Rules(), state, 0).recover(found)
 
 
 def _pass(
@@ -157,7 +170,6 @@ class _Projection:
         self.table = table
         self.again: list[str] = []
         self.prepared = False
-        self.unfinished = () if self.state is None else self.state.intents
         self.leftovers = self.replicas.any_left_over()  # pending or failing records
         self.disputed = {key for named, key in open_conflicts(journal, store.name) if named == type}
 
@@ -255,7 +267,6 @@ class _Projection:
         older = self.journal.revisions(
             r.seq for key, r in replicas.items() if (h := heads.get(key)) is None or h.seq != r.seq
         )
-        ours = self._own_writes(keys)
         planned = []
         for key in keys:
             head, replica = heads.get(key), replicas.get(key)
@@ -288,22 +299,11 @@ class _Projection:
             step = plan(self.type, key, 0 if head is None else head.seq, want, holds, held_at, version)
             if key in self.disputed:
                 step = Step("none", self.type, key, step.seq, None, [])
-            expected = frozenset({None if replica is None else replica.fingerprint, *ours.get(key, ())})
+            expected = None if replica is None else replica.fingerprint
             wanted = None if want is None or head is None else self.reader.fingerprint_of_revision(head, want)
             judge = Judge(self.reader, expected, wanted, self.options.rebuild)
             planned.append(Planned(step, replica, holds, judge))
         return planned
-
-    def _own_writes(self, keys: list[str]) -> dict[str, set[bytes | None]]:
-        """Fingerprints of what a run that was killed may have written already."""
-        ours: dict[str, set[bytes | None]] = {}
-        for intent in self.unfinished:
-            heads = self.journal.heads(self.type, keys, intent)
-            for key in keys:
-                head = heads.get(key)
-                seen = None if head is None else view(head.fields, self.binding.names)
-                ours.setdefault(key, set()).add(None if seen is None else self.reader.fingerprint_of(seen))
-        return ours
 
     # -- doing -----------------------------------------------------------------------------------------
 
@@ -399,6 +399,8 @@ class _Projection:
                 continue
             if step.action in ("note", "none"):
                 settled.append(step.key)
+                if self.options.rebuild and step.want is None and replica is not None:
+                    forget.append(step.key)  # gone here, and gone there
                 if (
                     replica is not None
                     and step.want is not None

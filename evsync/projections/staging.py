@@ -78,9 +78,9 @@ def stage(
     replicas = Replicas(journal, -1 if state is None else state.id)
     staging = _Staging(store, type, reader, replicas, Staged(Spool()))
     if not staging.any_known:
-        staging.called_now = _called_now(journal, type, reader, None)
+        staging.called_now = called_now(journal, type, reader, None)
     for intent in () if state is None else state.intents:  # a run that was killed may have written such a record
-        staging.called_now |= _called_now(journal, type, reader, intent)
+        staging.called_now |= called_now(journal, type, reader, intent)
     with _reading(journal):
         for rows in batches(accessor, reader, store, type):
             staging.take(rows)
@@ -361,7 +361,7 @@ def quarantined(reader: Reader, bad: BadRow) -> Quarantined:
     )
 
 
-def _called_now(journal: Journal, type: str, reader: Reader, until: int | None) -> dict[str, str]:
+def called_now(journal: Journal, type: str, reader: Reader, until: int | None) -> dict[str, str]:
     """The records whose key fields were changed after their key was minted: what stands there → the key."""
     shapes = {str(shape) for name in reader.binding.key for shape in shapes_with(journal, name)}
     changed = [

@@ -148,7 +148,9 @@ def test_every_column_enters_the_hash(changes: dict[str, Any]) -> None:
     assert link() == link()
 
 
-@pytest.mark.parametrize("moved", [lambda b, a, c: (a, b, c), lambda b, a, c: (b, c, a), lambda b, a, c: (None, a, c)])
+@pytest.mark.parametrize(
+    "moved", [lambda b, a, c: (a, b, c), lambda b, a, c: (b, c, a), lambda b, a, c: (None, a, c)]
+)
 def test_every_part_of_a_payload_enters_its_hash(moved: Callable[..., Any]) -> None:
     parts = (b"[1]", b"[2]", b"{}")
     assert chain.payload_hash(*moved(*parts)) != chain.payload_hash(*parts)

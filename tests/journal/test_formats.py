@@ -53,5 +53,8 @@ def test_it_is_still_what_is_written_today(tmp_path: Path) -> None:
     """Byte by byte the same chain: whoever breaks this has made a new format."""
     script = runpy.run_path(str(FOLDER / "make.py"))
     script["make"](tmp_path / "now.db")
-    with Journal.open(Path(shutil.copy(FILES[-1], tmp_path))) as then, Journal.open(tmp_path / "now.db") as now:
+    with (
+        Journal.open(Path(shutil.copy(FILES[-1], tmp_path))) as then,
+        Journal.open(tmp_path / "now.db") as now,
+    ):
         assert now.head() == then.head()

@@ -87,7 +87,9 @@ def test_a_newer_format_is_refused_by_name_and_left_alone(path: Path, create: bo
     sql(path, "pragma user_version = 7")
     sql(path, "pragma journal_mode = delete")
     before = texts(path)
-    with pytest.raises(JournalError, match="is a journal of format 7; this evsync knows formats up to") as caught:
+    with pytest.raises(
+        JournalError, match="is a journal of format 7; this evsync knows formats up to"
+    ) as caught:
         Journal.open(path, create=create)
     assert str(path) in caught.value.message
     assert caught.value.hint == "upgrade evsync"
@@ -105,7 +107,9 @@ def test_somebody_elses_database_is_refused_and_left_alone(path: Path, create: b
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("content", [b"email,name\nann,Ann\n" * 100, b"x", b"SQLite format 3\0" + b"junk" * 1000])
+@pytest.mark.parametrize(
+    "content", [b"email,name\nann,Ann\n" * 100, b"x", b"SQLite format 3\0" + b"junk" * 1000]
+)
 def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(JournalError, match="is no evsync journal"):
@@ -143,9 +147,10 @@ def test_a_full_disk_says_so_and_nothing_is_half_written(journal: Journal) -> No
     head = journal.head()
     pages = journal.connection.execute("pragma page_count").fetchone()[0]
     journal.connection.execute(f"pragma max_page_count = {pages}")
-    with pytest.raises(JournalError, match="no room left on the disk") as caught:
-        with journal.write():
-            journal.append([new_event(journal, "create", f"k{n}", {"text": "x" * 9000, f"f{n}": n}) for n in range(9)], 1)
+    with pytest.raises(JournalError, match="no room left on the disk") as caught, journal.write():
+        journal.append(
+            [new_event(journal, "create", f"k{n}", {"text": "x" * 9000, f"f{n}": n}) for n in range(9)], 1
+        )
     assert "nothing was lost" in caught.value.hint
     assert journal.head() == head
     journal.connection.execute("pragma max_page_count = 1000000")
@@ -195,12 +200,15 @@ def test_a_clock_that_goes_back_is_held(journal: Journal, noon: Any) -> None:
     append(journal, "create", "a", {"n": 1})
     noon.move_to("2025-01-01")
     append(journal, "create", "b", {"n": 1})
-    assert [row[0] for row in journal.connection.execute("select observed_at from event")] == [NOON_MICROS] * 2
+    assert [row[0] for row in journal.connection.execute("select observed_at from event")] == [
+        NOON_MICROS
+    ] * 2
     assert verify(journal)["problems"] == []
 
 
 @pytest.mark.parametrize(
-    "key", ["", "a\0b", "it's \"quoted\"; drop table event; --", "Zürich/ß ☃ \U0001f600", "x" * 10_000, "[%]_\n\r"]
+    "key",
+    ["", "a\0b", 'it\'s "quoted"; drop table event; --', "Zürich/ß ☃ \U0001f600", "x" * 10_000, "[%]_\n\r"],
 )
 def test_any_key_is_kept(journal: Journal, key: str) -> None:
     append(journal, "create", "other", {"n": 0})
@@ -211,7 +219,7 @@ def test_any_key_is_kept(journal: Journal, key: str) -> None:
 
 
 def test_any_name_and_actor_are_kept(journal: Journal) -> None:
-    odd = "it's a \"name\"\0☃"
+    odd = 'it\'s a "name"\0☃'
     append(journal, "create", "a", {odd: odd}, store=odd, type=odd, actor=odd)
     assert journal.heads(odd, ["a"])["a"].fields == {odd: odd}
     assert journal.connection.execute("select actor from event").fetchone()[0] == odd
@@ -221,8 +229,13 @@ def test_any_name_and_actor_are_kept(journal: Journal) -> None:
 def test_names_and_shapes_are_written_once(journal: Journal) -> None:
     for n in range(5):
         append(journal, "create", str(n), {"b": n, "a": "x"})
-    assert journal.connection.execute("select name from name order by id").fetchall() == [("crm",), ("contact",)]
-    assert journal.connection.execute("select fields from shape").fetchall() == [('[["a","str"],["b","int"]]',)]
+    assert journal.connection.execute("select name from name order by id").fetchall() == [
+        ("crm",),
+        ("contact",),
+    ]
+    assert journal.connection.execute("select fields from shape").fetchall() == [
+        ('[["a","str"],["b","int"]]',)
+    ]
 
 
 def test_two_connections_share_names_and_shapes(journal: Journal, path: Path) -> None:
@@ -272,7 +285,11 @@ def test_many_keys_at_once(journal: Journal) -> None:
 def test_types_apart(journal: Journal) -> None:
     append(journal, "create", "a", {"n": 1}, type="order")
     append(journal, "read", "a", type="contact")
-    assert (journal.has_type("order"), journal.has_type("contact"), journal.has_type("x")) == (True, False, False)
+    assert (journal.has_type("order"), journal.has_type("contact"), journal.has_type("x")) == (
+        True,
+        False,
+        False,
+    )
 
 
 # -- append-only ----------------------------------------------------------------------------------------

@@ -38,7 +38,16 @@ def journal() -> Iterator[Journal]:
 
         enter("create", "ann", {"age": 31, "name": "Ann"}, actor="eve", occurred_at=5)
         enter("create", "ben", {"age": 42, "name": "Ben"}, store="mail")
-        enter("update", "ann", {"age": 32, "name": "Ann"}, before={"age": 31}, changed=["age"], base=1, store="mail", run=2)
+        enter(
+            "update",
+            "ann",
+            {"age": 32, "name": "Ann"},
+            before={"age": 31},
+            changed=["age"],
+            base=1,
+            store="mail",
+            run=2,
+        )
         enter("read", "ann", actor="tom", base=3)
         enter("create", "ann", {"total": "1.50"}, type="order", types={"total": "decimal"})
         enter(
@@ -255,7 +264,9 @@ def plans(journal: Journal, call: Any) -> str:
 def test_a_records_history_is_found_by_the_index(journal: Journal, call: Any) -> None:
     told = plans(journal, lambda: call(journal))
     assert "event_record" in told
-    assert not [line for line in told.splitlines() if line.startswith("SCAN") and line.split()[1] in ("e", "event")]
+    assert not [
+        line for line in told.splitlines() if line.startswith("SCAN") and line.split()[1] in ("e", "event")
+    ]
 
 
 @pytest.mark.parametrize(

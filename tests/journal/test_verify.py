@@ -28,12 +28,23 @@ def journal() -> Iterator[Journal]:
         )  # fmt: skip
         append(journal, "read", "ann", base=3, now=4_000)
         append(journal, "delete", "ben", None, before={"age": 42, "name": "Ben"}, base=2, now=5_000)
-        append(journal, "update", "ann", {"age": 33, "name": "Ann"}, before={"age": 32}, changed=["age"], base=3, now=6_000)
+        append(
+            journal,
+            "update",
+            "ann",
+            {"age": 33, "name": "Ann"},
+            before={"age": 32},
+            changed=["age"],
+            base=3,
+            now=6_000,
+        )
         with journal.write():
             crm = ensure_binding(journal, "crm", "contact")
             Replicas(journal, crm.id).put([("ann", 6, b"f", None, True, None)])
             set_cursor(journal, crm.id, 6)
-        for trigger in journal.connection.execute("select name from sqlite_master where type = 'trigger'").fetchall():
+        for trigger in journal.connection.execute(
+            "select name from sqlite_master where type = 'trigger'"
+        ).fetchall():
             journal.connection.execute(f"drop trigger {trigger[0]}")
         yield journal
 
@@ -84,7 +95,9 @@ def test_any_column_of_an_event_that_was_altered(journal: Journal, column: str, 
     db.execute("pragma ignore_check_constraints = on")
     if value is None and column in ("op",):
         db.execute("pragma writable_schema = on")
-        db.execute("update sqlite_master set sql = replace(sql, 'op TEXT NOT NULL', 'op TEXT') where name = 'event'")
+        db.execute(
+            "update sqlite_master set sql = replace(sql, 'op TEXT NOT NULL', 'op TEXT') where name = 'event'"
+        )
         db.execute("pragma writable_schema = reset")
     db.execute(f"update event set {column} = ? where seq = 3", (value,))
     assert (3, "altered") in problems(journal)
@@ -183,7 +196,9 @@ def test_a_tail_cut_off_together_with_the_head_is_not_found(journal: Journal) ->
     whole = verify(journal)["hash"]
     db = journal.connection
     db.execute("delete from event where seq > 4")
-    db.execute("update head set (seq, hash, observed_at) = (select seq, hash, observed_at from event where seq = 4)")
+    db.execute(
+        "update head set (seq, hash, observed_at) = (select seq, hash, observed_at from event where seq = 4)"
+    )
     db.execute("update replica set seq = 3")
     db.execute("update binding set cursor = 4")
     found = verify(journal)
@@ -201,7 +216,12 @@ def test_a_time_that_goes_back_is_found_even_where_the_chain_was_hashed_anew() -
 
 @pytest.mark.parametrize(
     ("more", "kind"),
-    [({"before": {"n": 7}}, "fold"), ({"before": {"m": 1}}, "fold"), ({"base": 2}, "fold"), ({"base": 99}, "fold")],
+    [
+        ({"before": {"n": 7}}, "fold"),
+        ({"before": {"m": 1}}, "fold"),
+        ({"base": 2}, "fold"),
+        ({"base": 99}, "fold"),
+    ],
 )
 def test_an_event_that_does_not_follow_from_its_record_is_found_though_the_chain_is_right(
     more: dict[str, Any], kind: str

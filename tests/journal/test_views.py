@@ -59,7 +59,13 @@ def test_log_has_a_row_for_each_event(path: Path) -> None:
         "actor", "run", "conflict",
     ]  # fmt: skip
     assert [row["op"] for row in (create, update, read, delete)] == ["create", "update", "read", "delete"]
-    assert (create["store"], create["type"], create["key"], create["actor"], create["run"]) == ("crm", "contact", "ann", "eve", 1)
+    assert (create["store"], create["type"], create["key"], create["actor"], create["run"]) == (
+        "crm",
+        "contact",
+        "ann",
+        "eve",
+        1,
+    )
     assert (create["before"], delete["after"], read["before"], read["after"]) == (None, None, None, None)
     assert json.loads(create["changed"]) == ["credit", "name", "nothing", "on", "score", "tags"]
     assert json.loads(read["changed"]) == []
@@ -91,7 +97,10 @@ def test_times_are_utc_with_microseconds_before_1970_too(path: Path) -> None:
 
 
 def test_changes_has_a_row_for_each_field_changed(path: Path) -> None:
-    found = rows(path, "select seq, op, store, type, key, field, old, new, actor from changes where seq > 1 order by seq, field")
+    found = rows(
+        path,
+        "select seq, op, store, type, key, field, old, new, actor from changes where seq > 1 order by seq, field",
+    )
     assert [(row["seq"], row["field"], row["old"], row["new"]) for row in found] == [
         (2, "credit", "1.50", "1.5"),
         (2, "name", 'Ann "A" ☃', "Ann"),

@@ -76,7 +76,15 @@ CASES: list[Case] = [
     ({"v": "1"}, {"w": "2"}, "manual", "manual", {"v": "1", "w": "2"}, No, "behind"),
     ({"v": "1"}, {"w": ABSENT}, "manual", "manual", {"v": "1"}, No, "behind"),
     ({"v": ABSENT}, {"w": "2"}, "manual", "manual", {"w": "2"}, No, "behind"),
-    ({"x": "1"}, {"v": "2"}, "manual", "manual", {"v": "2", "w": "0", "x": "1"}, No, "in-line"),  # b does not map x
+    (
+        {"x": "1"},
+        {"v": "2"},
+        "manual",
+        "manual",
+        {"v": "2", "w": "0", "x": "1"},
+        No,
+        "in-line",
+    ),  # b does not map x
     # both to the same value: no conflict
     ({"v": "1"}, {"v": "1"}, "newest", "edit-wins", {"v": "1", "w": "0"}, No, "in-line"),
     ({"v": "1"}, {"v": "1"}, "manual", "manual", {"v": "1", "w": "0"}, No, "in-line"),
@@ -102,7 +110,15 @@ CASES: list[Case] = [
     ({"v": "1", "w": "1"}, {"v": "2"}, "first", "edit-wins", {"v": "1", "w": "1"}, "decided", "behind"),
     ({"v": "1"}, {"v": "2", "w": "2"}, "first", "edit-wins", {"v": "1", "w": "2"}, "decided", "behind"),
     ({"v": "1"}, {"v": "2", "w": "2"}, "manual", "edit-wins", {"v": "1", "w": "2"}, "open", "behind"),
-    ({"v": "1", "w": "1"}, {"v": "2", "w": "2"}, "newest", "edit-wins", {"v": "2", "w": "2"}, "decided", "in-line"),
+    (
+        {"v": "1", "w": "1"},
+        {"v": "2", "w": "2"},
+        "newest",
+        "edit-wins",
+        {"v": "2", "w": "2"},
+        "decided",
+        "in-line",
+    ),
     # edited by a, deleted by b
     ({"v": "1"}, GONE, "newest", "edit-wins", {"v": "1", "w": "0"}, "decided", "nothing"),
     ({"v": "1"}, GONE, "newest", "delete-wins", None, "decided", "nothing"),
@@ -129,7 +145,13 @@ def decided(a: Fields | None, b: Fields | None, fields: str, delete: Any, **more
 
 @pytest.mark.parametrize(("a", "b", "fields", "delete", "after", "conflict", "remember"), CASES)
 def test_two_stores_at_once(
-    a: Fields | None, b: Fields | None, fields: str, delete: str, after: Fields | None, conflict: str | None, remember: str
+    a: Fields | None,
+    b: Fields | None,
+    fields: str,
+    delete: str,
+    after: Fields | None,
+    conflict: str | None,
+    remember: str,
 ) -> None:
     decision = decided(a, b, fields, delete)
     assert decision.op == ("delete" if b is GONE else "update")
@@ -146,7 +168,8 @@ def test_two_stores_at_once(
 
 
 @pytest.mark.parametrize(
-    ("fields", "chosen"), [("newest", "2"), ("first", "1"), ("prefer", "2"), ("manual", "1"), ("mine:longest", "1")]
+    ("fields", "chosen"),
+    [("newest", "2"), ("first", "1"), ("prefer", "2"), ("manual", "1"), ("mine:longest", "1")],
 )
 def test_a_decision_records_all_values_the_policy_and_the_choice(fields: str, chosen: str) -> None:
     assert decided({"v": "1"}, {"v": "2"}, fields, "edit-wins").conflict == {
@@ -163,8 +186,14 @@ def test_a_side_without_a_value_is_left_out_and_null_is_a_value() -> None:
 
 
 def test_an_edit_of_what_is_gone_records_what_was_edited() -> None:
-    wins, loses = (decided(GONE, {"v": "2"}, "newest", policy).conflict for policy in ("edit-wins", "delete-wins"))
-    assert wins == {"fields": {"v": {"base": "0", "mine": "2", "chosen": "2"}}, "policy": "edit-wins", "open": False}
+    wins, loses = (
+        decided(GONE, {"v": "2"}, "newest", policy).conflict for policy in ("edit-wins", "delete-wins")
+    )
+    assert wins == {
+        "fields": {"v": {"base": "0", "mine": "2", "chosen": "2"}},
+        "policy": "edit-wins",
+        "open": False,
+    }
     assert loses == {"fields": {"v": {"base": "0", "mine": "2"}}, "policy": "delete-wins", "open": False}
 
 
@@ -185,7 +214,12 @@ def test_newest_goes_by_the_stores_times_if_both_tell_and_by_the_journal_otherwi
     theirs_at: int | None, mine_at: int | None, after: str
 ) -> None:
     decision = decided(
-        {"v": "1"}, {"v": "2"}, "newest", "edit-wins", origin=lambda field: Origin("a", theirs_at), occurred_at=mine_at
+        {"v": "1"},
+        {"v": "2"},
+        "newest",
+        "edit-wins",
+        origin=lambda field: Origin("a", theirs_at),
+        occurred_at=mine_at,
     )
     assert decision.after == {"v": after, "w": "0"}
 
@@ -204,7 +238,9 @@ def test_newest_goes_by_the_stores_times_if_both_tell_and_by_the_journal_otherwi
     ],
 )
 def test_prefer_goes_by_the_list(prefer: tuple[str, ...], theirs_store: str, after: str) -> None:
-    seen = sighting(theirs={"v": "1", "w": "0"}, content={"v": "2", "w": "0"}, origin=lambda field: Origin(theirs_store))
+    seen = sighting(
+        theirs={"v": "1", "w": "0"}, content={"v": "2", "w": "0"}, origin=lambda field: Origin(theirs_store)
+    )
     decision = decide(seen, Rules(fields="prefer", prefer=prefer))
     assert decision.after == {"v": after, "w": "0"}
 
@@ -217,7 +253,10 @@ def test_a_function_is_given_everything() -> None:
         return "3"
 
     seen = sighting(
-        theirs={"v": "1", "w": "0"}, content={"v": "2", "w": "0"}, origin=lambda field: Origin("a", 7), occurred_at=8
+        theirs={"v": "1", "w": "0"},
+        content={"v": "2", "w": "0"},
+        origin=lambda field: Origin("a", 7),
+        occurred_at=8,
     )
     decision = decide(seen, Rules(fields="m:f", custom={"m:f": policy}))
     assert given == [Clash("thing", "k", "v", "0", "1", "2", "a", "b", 7, 8)]
@@ -240,12 +279,16 @@ def test_a_function_may_take_the_field_away() -> None:
 
 @pytest.mark.parametrize("content", [START, {"v": None}, {}])
 def test_what_nobody_knows_is_created(content: Fields) -> None:
-    decision = decide(sighting(content=content, held=None, had=None, ancestor={}, theirs=None, head=0), Rules())
+    decision = decide(
+        sighting(content=content, held=None, had=None, ancestor={}, theirs=None, head=0), Rules()
+    )
     assert decision == Decision("create", content, tuple(sorted(content)), "in-line")
 
 
 def test_what_was_deleted_and_comes_back_where_it_was_not_held_is_created() -> None:
-    decision = decide(sighting(held=None, had=None, ancestor={}, theirs=None, head=2), Rules(delete="delete-wins"))
+    decision = decide(
+        sighting(held=None, had=None, ancestor={}, theirs=None, head=2), Rules(delete="delete-wins")
+    )
     assert (decision.op, decision.after, decision.conflict) == ("create", START, None)
 
 
@@ -277,7 +320,11 @@ def test_a_store_that_lacks_a_field_gets_it() -> None:
 
 def test_a_field_that_only_the_store_has_is_taken_from_it() -> None:
     decision = adopted(START, {"v": "0", "x": "1"})
-    assert (decision.op, decision.after, decision.changed) == ("update", {"v": "0", "w": "0", "x": "1"}, ("w",))
+    assert (decision.op, decision.after, decision.changed) == (
+        "update",
+        {"v": "0", "w": "0", "x": "1"},
+        ("w",),
+    )
     assert (decision.conflict, decision.adopted, decision.remember) == (None, True, "in-line")
 
 
@@ -396,9 +443,19 @@ def test_what_a_store_cannot_see_it_can_still_not_delete_unseen() -> None:
 @pytest.mark.parametrize(
     ("theirs", "content", "after", "conflict"),
     [
-        ({"v": "0", "w": "0", "x": "1"}, {"v": "0", "w": "0", "x": "1"}, {"v": "0", "w": "0", "x": "1"}, False),
+        (
+            {"v": "0", "w": "0", "x": "1"},
+            {"v": "0", "w": "0", "x": "1"},
+            {"v": "0", "w": "0", "x": "1"},
+            False,
+        ),
         ({"v": "0", "w": "0"}, {"v": "0", "w": "0", "x": "1"}, {"v": "0", "w": "0", "x": "1"}, False),
-        ({"v": "0", "w": "0", "x": "1"}, {"v": "0", "w": "0", "x": "2"}, {"v": "0", "w": "0", "x": "1"}, True),
+        (
+            {"v": "0", "w": "0", "x": "1"},
+            {"v": "0", "w": "0", "x": "2"},
+            {"v": "0", "w": "0", "x": "1"},
+            True,
+        ),
     ],
 )
 def test_a_field_mapped_since_is_seen_for_the_first_time(

@@ -51,4 +51,10 @@ def test_what_a_store_lacks(
 
 def test_a_step_as_a_dry_run_prints_it() -> None:
     step = plan("contact", "ann", 5, ANNA, ANN, 3, ANN)
-    assert step.as_document() == {"action": "update", "type": "contact", "key": "ann", "seq": 5, "fields": ["name"]}
+    assert step.as_document() == {
+        "action": "update",
+        "type": "contact",
+        "key": "ann",
+        "seq": 5,
+        "fields": ["name"],
+    }

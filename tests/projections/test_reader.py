@@ -26,7 +26,9 @@ def reader(key: tuple[str, ...] = ("k",), accessor: Any = None, **types: str) ->
     return Reader(Binding("thing", key, bound), accessor or MemoryAccessor())
 
 
-def read(found: Reader, *, id: Any = None, place: Any = None, at: Any = None, by: Any = None, **values: Any) -> Record:
+def read(
+    found: Reader, *, id: Any = None, place: Any = None, at: Any = None, by: Any = None, **values: Any
+) -> Record:
     values = {"k": "a", **values}
     return found.read((id, place, at, by, *(values.get(name, ABSENT) for name in found.binding.names)))
 
@@ -64,7 +66,9 @@ def test_absent_is_left_out_and_null_is_kept() -> None:
         (("k", "n"), {"n": "bytes"}, {"k": "", "n": b"\xff\xff\xff"}, "/%2F%2F%2F%2F"),
     ],
 )  # fmt: skip
-def test_the_key_is_text(key: tuple[str, ...], types: dict[str, str], values: dict[str, Any], expected: str) -> None:
+def test_the_key_is_text(
+    key: tuple[str, ...], types: dict[str, str], values: dict[str, Any], expected: str
+) -> None:
     found = reader(key, **types)
     assert read(found, **values).key == expected
     assert found.key_of((None, None, None, None, *(values[name] for name in found.binding.names))) == expected
@@ -152,7 +156,11 @@ def test_how_a_fingerprint_is_made() -> None:
     assert read(reader(n="int"), n=1).fingerprint == expected
 
 
-@given(st.dictionaries(st.sampled_from(["m", "n"]), st.none() | st.integers() | st.text() | st.floats() | st.booleans()))
+@given(
+    st.dictionaries(
+        st.sampled_from(["m", "n"]), st.none() | st.integers() | st.text() | st.floats() | st.booleans()
+    )
+)
 def test_content_given_as_wire_values_has_the_fingerprint_of_the_row(values: dict[str, Any]) -> None:
     found = reader(m="json", n="json")
     try:
@@ -201,7 +209,14 @@ def test_who_the_store_says_it_was(raw: Any, expected: str | None) -> None:
 
 def test_data_as_a_row() -> None:
     found = reader(n="int")
-    assert found.row_of(Data("thing", {"local_k": "a", "more": 1}, id=5)) == (5, None, None, None, "a", ABSENT)
+    assert found.row_of(Data("thing", {"local_k": "a", "more": 1}, id=5)) == (
+        5,
+        None,
+        None,
+        None,
+        "a",
+        ABSENT,
+    )
     told = Binding("thing", ("k",), found.binding.fields, changed_at="at", changed_by="by")
     row = Reader(told, MemoryAccessor()).row_of(Data("thing", {"local_k": "a", "at": 1, "by": "eve"}))
     assert row == (None, None, 1, "eve", "a", ABSENT)

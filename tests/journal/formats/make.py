@@ -35,7 +35,7 @@ FIELDS = {
 
 ALL: dict[str, Any] = {
     "id": "all",
-    "text": "Zürich\n\"quoted\" ☃\U0001f600\0",
+    "text": 'Zürich\n"quoted" ☃\U0001f600\0',
     "whole": 2**70,
     "ratio": 0.1,
     "price": Decimal("1.50"),
