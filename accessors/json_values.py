@@ -212,7 +212,9 @@ def _dumped(typed: Any, type_name: str, style: Style, number: bool) -> str:
 
 def _json(wire: Any, style: Style) -> str:
     kind = wire.__class__
-    if kind is str:  # most values by far are one of these; making a new encoder for each took most of the time
+    if (
+        kind is str
+    ):  # most values by far are one of these; making a new encoder for each took most of the time
         return encode_basestring_ascii(wire) if style.escaped else encode_basestring(wire)
     if kind is int:
         return str(wire)

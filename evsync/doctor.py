@@ -16,8 +16,10 @@ from evsync.accessor import CanCheck
 from evsync.binder import Bound, bind
 from evsync.binding import Binding
 from evsync.errors import DuplicateKey, EvsyncError, JournalError, Unreachable
+from evsync.ingesting import yet_to_come
 from evsync.journal.journal import Journal
 from evsync.journal.schema import FORMAT
+from evsync.linked import Linked
 from evsync.projections.guards import emptied, mapping_changed, too_many_deletes
 from evsync.projections.replicas import BindingState, Quarantined, binding_state, frozen_types
 from evsync.projections.staging import Staged, stage
@@ -204,7 +206,14 @@ class _Examination:
                 "reachable", f"{store.shown_url} is not there, and a source is never created", hint
             )
         try:
-            coming = self._synchronizer._yet_to_come(self._journal, store, type, self._bound)
+            linked = Linked(
+                self._journal,
+                self._synchronizer.stores,
+                self._synchronizer.types,
+                self._synchronizer.rules,
+                self._bound,
+            )
+            coming = yet_to_come(linked, store, type)
         except Unreachable as error:
             return _bad("reachable", error, store, type)
         if coming:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
 
 from evsync import __version__
 from evsync.data import Data
@@ -15,18 +15,20 @@ from evsync.projections.replicas import Replica, Replicas, ensure_binding, set_m
 from evsync.store import Operated, Store
 from evsync.values import encode
 
-if TYPE_CHECKING:
-    from evsync.synchronizer import Synchronizer
-
 
 class Observing:
     """The observer that a synchronizer sets upon each of its stores."""
 
-    def __init__(self, synchronizer: Synchronizer, audit_reads: frozenset[str]) -> None:
-        self._synchronizer = synchronizer
-        self._audit_reads = audit_reads
+    def __init__(
+        self,
+        stores: Iterable[Store],
+        journal: Callable[[], Journal],
+        rules: Mapping[str, Rules],
+        audit_reads: frozenset[str],
+    ) -> None:
+        self._journal, self._rules, self._audit_reads = journal, rules, audit_reads
         self._run: int | None = None
-        self._stops = [store.observe(self._operated) for store in synchronizer.stores.values()]
+        self._stops = [store.observe(self._operated) for store in stores]
 
     def stop(self) -> None:
         """Observe no more."""
@@ -45,7 +47,7 @@ class Observing:
             raise
 
     def _enter(self, done: Operated) -> None:
-        journal = self._synchronizer.journal()
+        journal = self._journal()
         store, type = done.store, done.type
         reader = Reader(store.binding(type), store.accessor(type))
         with journal.write():
@@ -54,7 +56,7 @@ class Observing:
             state = ensure_binding(journal, store.name, type)
             if state.mapping is None:
                 set_mapping(journal, state.id, store.binding(type).as_document())
-            rules = self._synchronizer.rules.get(type, Rules())
+            rules = self._rules.get(type, Rules())
             ingest = Ingest(journal, store, type, reader, rules, state, self._run)
             replicas = Replicas(journal, state.id)
             # What others did to the record before this operation is theirs, not the actor's.

@@ -3,62 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from graphlib import CycleError, TopologicalSorter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from evsync import __version__, audit
-from evsync.accessor import CanFeed
+from evsync import audit
 from evsync.binder import Bound, bind
 from evsync.binding import TypeSpec, nearest
 from evsync.config import Config
-from evsync.errors import ConfigError, EvsyncError, GuardTripped, StoreError, Unreachable, UsageError
-from evsync.journal.journal import Journal, clock
-from evsync.journal.query import Filter, log, open_conflicts, position
+from evsync.errors import ConfigError, UsageError
+from evsync.ingesting import run_ingest
+from evsync.journal.journal import Journal
+from evsync.journal.query import Filter, log, position
 from evsync.journal.verify import verify
+from evsync.linked import Linked
 from evsync.observing import Observing
-from evsync.projections.feeding import enter_feed, stage_feed
-from evsync.projections.guards import emptied, mapping_changed, too_many_deletes
-from evsync.projections.ingest import Counts, Ingest
 from evsync.projections.merge import Rules
-from evsync.projections.projector import Options, Written
-from evsync.projections.projector import replay as project
-from evsync.projections.reader import Reader
-from evsync.projections.replicas import (
-    BindingState,
-    Replicas,
-    binding_state,
-    clear_intents,
-    ensure_binding,
-    freeze_types,
-    frozen_types,
-    note,
-    set_mapping,
-    set_position,
-)
-from evsync.projections.staging import Progress, Staged, stage
+from evsync.projections.projector import Options
+from evsync.projections.replicas import frozen_types
+from evsync.projections.staging import Progress
+from evsync.replaying import guard_mappings, run_replay
+from evsync.report import Report
 from evsync.rules import rules_of
 from evsync.store import Store
 
 Document = dict[str, Any]
-
-COUNTS = ("created", "updated", "deleted", "adopted", "unchanged", "conflicts", "quarantined")
-WRITTEN = ("created", "updated", "deleted", "skipped", "failed")
-
-
-class Report(dict[str, Any]):
-    """A run's document, with the exit code it calls for and, per store in trouble, what to try."""
-
-    exit_code: int = 0
-
-    def __init__(self, *entries: Any, **named: Any) -> None:
-        super().__init__(*entries, **named)
-        self.hints: dict[str, str] = {}
-
-
-def exit_code(document: Mapping[str, Any]) -> int:
-    """What a command ends with that did this."""
-    return document.exit_code if isinstance(document, Report) else 0
 
 
 class Synchronizer:
@@ -87,7 +56,7 @@ class Synchronizer:
         self._journal: Journal | None = None
         self._bound: Bound | None = None
         self._bound_stores: set[str] = set()
-        self._observing = Observing(self, frozenset(audit_reads))
+        self._observing = Observing(self.stores.values(), self.journal, self.rules, frozenset(audit_reads))
         for store in self.stores.values():
             store.bind_with(self._bind_for_operation)
 
@@ -148,117 +117,15 @@ class Synchronizer:
         found looks like an accident; then nothing was journalled."""
         chosen = self._chosen(stores, "target", "ingest", "it is a target, never read as a source")
         journal = self.journal(create=not dry_run)
-        if not dry_run:
-            return self._ingest(journal, chosen, False, allow_deletes, allow_mapping, progress)
-        with journal.rehearsal():
-            return self._ingest(journal, chosen, True, allow_deletes, allow_mapping, progress)
-
-    def _ingest(
-        self,
-        journal: Journal,
-        chosen: Sequence[Store],
-        dry_run: bool,
-        allow_deletes: bool,
-        allow_mapping: bool,
-        progress: Progress | None,
-    ) -> Report:
-        bound = self.bound(chosen)
-        errors: dict[str, EvsyncError] = {
-            store.name: bound.errors[store.name] for store in chosen if store.name in bound.errors
-        }
-        staged: list[tuple[Store, str, Staged]] = []
-        reasons: dict[str, list[tuple[str, str]]] = {}
-        for store, type in [(one, name) for one in chosen for name in self._ordered(one.types)]:
-            if store.name in bound.errors:
-                continue
-            try:
-                if self._yet_to_come(journal, store, type, bound):
-                    continue
-                state = binding_state(journal, store.name, type)
-                found = self._read(journal, store, type, state, progress)
-            except (StoreError, OSError) as error:
-                errors.setdefault(store.name, _as_store_error(error, store))
-                continue
-            staged.append((store, type, found))
-            tripped = self._guards(
-                store, type, found, None if state is None else state.mapping, allow_deletes, allow_mapping
+        with journal.rehearsal() if dry_run else nullcontext():
+            return run_ingest(
+                self._linked(chosen),
+                chosen,
+                dry_run=dry_run,
+                allow_deletes=allow_deletes,
+                allow_mapping=allow_mapping,
+                progress=progress,
             )
-            if tripped:
-                reasons.setdefault(store.name, []).append(tripped)
-        report = self._ingest_report(dry_run)
-        if reasons:
-            self._stop(report, chosen, reasons)
-        return self._enter(journal, chosen, staged, errors, bound, report, progress)
-
-    @staticmethod
-    def _read(
-        journal: Journal, store: Store, type: str, state: BindingState | None, progress: Progress | None
-    ) -> Staged:
-        """Read a type of a store: by its own feed where it has one and was read before, else all of it."""
-        accessor = store.accessor(type)
-        if not isinstance(accessor, CanFeed):
-            return stage(journal, store, type, state, progress)
-        mapping = store.binding(type).as_document()
-        if state is not None and state.position is not None and state.mapping == mapping:
-            return stage_feed(journal, store, type, state, accessor, progress)
-        position = accessor.position(store, type)
-        found = stage(journal, store, type, state, progress)
-        found.position = position
-        return found
-
-    def _enter(
-        self,
-        journal: Journal,
-        chosen: Sequence[Store],
-        staged: Sequence[tuple[Store, str, Staged]],
-        errors: Mapping[str, EvsyncError],
-        bound: Bound,
-        report: Report,
-        progress: Progress | None,
-    ) -> Report:
-        before = journal.head().seq
-        with journal.write():
-            run = journal.begin_run("ingest", __version__)
-            for type in {type: None for _, type, _ in staged}:
-                freeze_types(journal, type, bound.types[type])
-        totals = {store.name: Counts() for store in chosen}
-        for store, type, found in staged:
-            with journal.write():
-                state = ensure_binding(journal, store.name, type)
-            reader = Reader(store.binding(type), store.accessor(type))
-            ingest = Ingest(journal, store, type, reader, self.rules.get(type, Rules()), state, run)
-            if found.by_feed:
-                enter_feed(ingest, found, progress)
-            else:
-                ingest.enter(found, progress)
-            totals[store.name].add(ingest.counts)
-            with journal.write():
-                if found.position is not None:
-                    set_position(journal, state.id, found.position)
-                set_mapping(journal, state.id, store.binding(type).as_document())
-                clear_intents(journal, state.id)
-                Replicas(journal, state.id).quarantine(found.bad, clock())
-        for store in chosen:
-            error = errors.get(store.name)
-            report["stores"].append(
-                {
-                    "store": store.name,
-                    **{name: getattr(totals[store.name], name) for name in COUNTS},
-                    "error": None if error is None else error.message,
-                }
-            )
-        last = journal.head().seq
-        report["run"] = None if report["dry_run"] else run
-        if last > before:
-            report["first"], report["last"] = before + 1, last
-        report["ok"] = not errors
-        report.hints = {name: error.hint for name, error in errors.items()}
-        with journal.write():
-            journal.end_run(run, _counts(report, COUNTS))
-            for store, _, _ in staged:
-                note(journal, store.name, "last_ingest", clock())
-        report.exit_code = self._code(journal, errors, chosen)
-        return report
 
     def replay(
         self,
@@ -276,61 +143,17 @@ class Synchronizer:
         position or a time. `strict`: a record that fails makes the run fail."""
         chosen = self._chosen(stores, "source", "replay", "it is a source, never written")
         journal = self.journal(create=not dry_run)
-        bound = self.bound(chosen)
-        options = Options(
-            None if until is None else position(journal, str(until)), each, rebuild, dry_run, allow_deletes
-        )
-        report = Report(command="replay", ok=True, dry_run=dry_run, run=None, stores=[])
-        errors: dict[str, EvsyncError] = {}
-        for store in chosen:
-            if store.name not in bound.errors:
-                self._guard_replay(journal, store, report, chosen, rebuild)
-        run = None
-        if not dry_run:
-            with journal.write():
-                run = report["run"] = journal.begin_run("replay", __version__)
-                for type in {type: None for store in chosen for type in store.types}:
-                    freeze_types(journal, type, bound.types[type])
-        for store in chosen:
-            written, error = Written(), bound.errors.get(store.name)
-            if error is None:
-                try:
-                    project(journal, store, self._ordered(store.types), options, written, progress)
-                except (StoreError, OSError) as trouble:
-                    error = _as_store_error(trouble, store)
-                except GuardTripped as guard:
-                    guard.document = report
-                    report["ok"] = False
-                    raise
-            if error is not None:
-                errors[store.name] = error
-            entry = {
-                "store": store.name,
-                **{name: getattr(written, name) for name in WRITTEN},
-                "cursor": self._cursor(journal, store),
-                "head": journal.head().seq,
-                "error": None if error is None else error.message,
-            }
-            if dry_run:
-                entry["plan"] = written.plan
-            report["stores"].append(entry)
-        report.hints = {name: error.hint for name, error in errors.items()}
-        report["ok"] = not errors and not (strict and any(entry["failed"] for entry in report["stores"]))
-        if run is not None:
-            with journal.write():
-                journal.end_run(run, _counts(report, WRITTEN))
-                for store in chosen:
-                    if store.name not in errors:
-                        note(journal, store.name, "last_replay", clock())
-        report.exit_code = self._code(journal, errors, chosen, failures=True)
-        if not errors and not report["ok"]:
-            report.exit_code = 1
-        return report
+        goal = None if until is None else position(journal, str(until))
+        options = Options(goal, each, rebuild, dry_run, allow_deletes)
+        return run_replay(self._linked(chosen), chosen, options, strict=strict, progress=progress)
 
     def sync(
         self, allow_deletes: bool = False, allow_mapping: bool = False, progress: Progress | None = None
     ) -> Report:
-        """Ingest all, replay all."""
+        """Ingest all, replay all. Raises GuardTripped before anything is journalled or written."""
+        targets = [store for store in self.stores.values() if store.role == "target"]
+        report = Report(command="replay", ok=True, dry_run=False, run=None, stores=[])
+        guard_mappings(self._linked(targets), targets, Options(), report)
         ingest = self.ingest(allow_deletes=allow_deletes, allow_mapping=allow_mapping, progress=progress)
         replay = self.replay(progress=progress)
         report = Report(command="sync", ok=ingest["ok"] and replay["ok"], ingest=ingest, replay=replay)
@@ -390,15 +213,15 @@ class Synchronizer:
                 "--at compares with the journal, so it takes one store only", f"evsync diff {store} --at {at}"
             )
         journal = self.journal(create=False)
-        bound = self.bound(chosen)
+        linked = self._linked(chosen)
         for one in chosen:
-            if one.name in bound.errors:
-                raise bound.errors[one.name]
+            if one.name in linked.bound.errors:
+                raise linked.bound.errors[one.name]
         differences: list[Document] = []
         shared = [type for type in chosen[0].types if type in chosen[-1].types]
         if not shared:
             raise UsageError(f"stores {store!r} and {other!r} hold no type in common")
-        for type in self._ordered(shared):
+        for type in linked.ordered(shared):
             if other is None:
                 upto = None if at is None else position(journal, str(at))
                 differences += from_state(journal, chosen[0], type, upto)
@@ -441,6 +264,9 @@ class Synchronizer:
             self._bound = bind(list(self.stores.values()), self.types, frozen, self._bound_stores)
         return self._bound
 
+    def _linked(self, stores: Sequence[Store]) -> Linked:
+        return Linked(self.journal(create=False), self.stores, self.types, self.rules, self.bound(stores))
+
     def _bind_for_operation(self) -> None:
         bound = self.bound()
         if bound.errors:
@@ -467,133 +293,6 @@ class Synchronizer:
                 )
         return chosen
 
-    def _ordered(self, types: Iterable[str]) -> list[str]:
-        """Parents before children, along the references; by name otherwise, and where they run in a circle."""
-        wanted = sorted(types)
-        graph = {
-            type: {
-                target
-                for target in self.types[type].references.values()
-                if target in wanted and target != type
-            }
-            for type in wanted
-            if type in self.types
-        }
-        try:
-            return list(TopologicalSorter(graph).static_order())
-        except CycleError:
-            return wanted
-
-    def _yet_to_come(self, journal: Journal, store: Store, type: str, bound: Bound) -> bool:
-        """Whether the store is one that a replay will create: not there, never was, and there is something to create it from."""
-        if (store.name, type) not in bound.missing or store.role == "source":
-            return False
-        state = binding_state(journal, store.name, type)
-        if state is not None and Replicas(journal, state.id).any():
-            raise Unreachable(
-                f"store {store.name!r}: {store.shown_url} is not there any more (type {type!r})",
-                f"bring it back, or fill a new one: evsync replay --store {store.name} --rebuild",
-            )
-        others = (
-            other
-            for other in self.stores.values()
-            if type in other.types and other.role != "target" and other is not store
-        )
-        return journal.has_type(type) or any((other.name, type) not in bound.missing for other in others)
-
-    @staticmethod
-    def _guards(
-        store: Store,
-        type: str,
-        found: Staged,
-        mapping: Mapping[str, Any] | None,
-        allow_deletes: bool,
-        allow_mapping: bool,
-    ) -> tuple[str, str] | None:
-        """The reason why this looks like an accident, and the option that allows it."""
-        if not allow_mapping:
-            reason = mapping_changed(mapping, store.binding(type).as_document())
-            if reason:
-                return f"type {type!r}: {reason}", "--allow-mapping"
-        if not allow_deletes:
-            reason = None if found.by_feed else emptied(found.known, found.found)
-            reason = reason or too_many_deletes(found.known, found.gone, store.max_deletes)
-            if reason:
-                return f"type {type!r}: {reason}", "--allow-deletes"
-        return None
-
-    def _ingest_report(self, dry_run: bool) -> Report:
-        return Report(command="ingest", ok=True, dry_run=dry_run, run=None, first=None, last=None, stores=[])
-
-    @staticmethod
-    def _stop(report: Report, chosen: Sequence[Store], reasons: Mapping[str, list[tuple[str, str]]]) -> None:
-        report["ok"] = False
-        for store in chosen:
-            told = "; ".join(reason for reason, _ in reasons.get(store.name, []))
-            report["stores"].append({"store": store.name, **dict.fromkeys(COUNTS, 0), "error": told or None})
-        name = next(iter(reasons))
-        options = " ".join(dict.fromkeys(option for _, option in reasons[name]))
-        guard = GuardTripped(
-            f"stopped before anything was journalled: store {name!r}, "
-            + "; ".join(reason for reason, _ in reasons[name]),
-            f"if that is meant: evsync ingest {name} {options}",
-        )
-        report.exit_code = guard.exit_code
-        guard.document = report
-        raise guard
-
-    def _guard_replay(
-        self, journal: Journal, store: Store, report: Report, chosen: Sequence[Store], rebuild: bool
-    ) -> None:
-        """A mapping that changed would write other content than what the store is known to hold."""
-        for type in store.types if not rebuild else ():
-            state = binding_state(journal, store.name, type)
-            reason = (
-                None if state is None else mapping_changed(state.mapping, store.binding(type).as_document())
-            )
-            if reason is None:
-                continue
-            way = (
-                f"evsync replay --store {store.name} --rebuild"
-                if store.role == "target"
-                else f"evsync ingest {store.name} --allow-mapping"
-            )
-            guard = GuardTripped(
-                f"stopped before anything was written: store {store.name!r}, type {type!r}: {reason}",
-                f"if that is meant: {way}",
-            )
-            report["ok"] = False
-            report["stores"] = [
-                {
-                    "store": one.name,
-                    **dict.fromkeys(WRITTEN, 0),
-                    "cursor": self._cursor(journal, one),
-                    "head": journal.head().seq,
-                    "error": reason if one is store else None,
-                }
-                for one in chosen
-            ]
-            guard.document = report
-            raise guard
-
-    def _cursor(self, journal: Journal, store: Store) -> int:
-        return audit.cursor(journal, store)
-
-    def _code(
-        self,
-        journal: Journal,
-        errors: Mapping[str, EvsyncError],
-        chosen: Sequence[Store],
-        failures: bool = False,
-    ) -> int:
-        if errors:
-            return max(error.exit_code for error in errors.values())
-        names = {store.name for store in chosen}
-        for store in audit.status(journal, list(chosen))["stores"]:
-            if store["conflicts"] or store["quarantined"] or (failures and store["failures"]):
-                return 4
-        return 4 if names & {name for due in open_conflicts(journal).values() for _, name in due} else 0
-
 
 def _journal_path(config: Config) -> Path | None:
     written = config.journal
@@ -605,15 +304,3 @@ def _journal_path(config: Config) -> Path | None:
             f"the journal cannot be at a {scheme + ':'!r} URL", "give the path of a file, such as evsync.db"
         )
     return config.root / written
-
-
-def _as_store_error(error: Exception, store: Store) -> EvsyncError:
-    if isinstance(error, EvsyncError):
-        return error
-    return Unreachable(f"store {store.name!r}: {error}", "")
-
-
-def _counts(report: Report, names: Sequence[str]) -> Document:
-    return {
-        entry["store"]: {name: entry[name] for name in names if entry[name]} for entry in report["stores"]
-    }

@@ -16,7 +16,8 @@ from evsync.data import Data
 from evsync.journal.event import NewEvent
 from evsync.journal.journal import Journal
 from evsync.store import Store
-from evsync.synchronizer import COUNTS, WRITTEN, Synchronizer
+from evsync.report import COUNTS, WRITTEN
+from evsync.synchronizer import Synchronizer
 from evsync.values import infer
 
 NOON = "2026-01-31T12:00:00Z"

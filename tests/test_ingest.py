@@ -35,7 +35,7 @@ from evsync import Data, Store, Synchronizer
 from evsync.binding import PlaceSpec
 from evsync.errors import BrokenStore, GuardTripped, UsageError
 from evsync.projections.merge import Rules
-from evsync.synchronizer import exit_code
+from evsync.report import exit_code
 
 ANN: Row = {"id": "ann", "name": "Ann", "n": 1}
 BEN: Row = {"id": "ben", "name": "Ben", "n": 2}

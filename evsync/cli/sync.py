@@ -155,7 +155,7 @@ def status(config: ConfigOption = None, json: JsonOption = False, debug: DebugOp
 
 
 def _exit_code(document: Document) -> int:
-    from evsync.synchronizer import exit_code
+    from evsync.report import exit_code
 
     return exit_code(document)
 

@@ -361,7 +361,10 @@ class _Projection:
         self.prepared = True
         self._create_if_missing()
         with self.journal.write():
-            add_intent(self.journal, self._known_state(), self.until)
+            state = self._known_state()
+            add_intent(self.journal, state, self.until)
+            if self.until < state.cursor:  # on the way back; should it end midway, the rest is ahead again
+                set_cursor(self.journal, state.id, self.until)
 
     def _create_if_missing(self) -> None:
         accessor = self.store.accessor(self.type)

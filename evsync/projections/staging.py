@@ -79,7 +79,9 @@ def stage(
     staging = _Staging(store, type, reader, replicas, Staged(Spool()))
     if not staging.any_known:
         staging.called_now = called_now(journal, type, reader, None)
-    for intent in () if state is None else state.intents:  # a run that was killed may have written such a record
+    for intent in (
+        () if state is None else state.intents
+    ):  # a run that was killed may have written such a record
         staging.called_now |= called_now(journal, type, reader, intent)
     with _reading(journal):
         for rows in batches(accessor, reader, store, type):
