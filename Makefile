@@ -13,7 +13,7 @@ demo: $(VENV)/installed  ## lay out the example in ./demo and walk through the m
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m evsync.example.demo demo
 
 test: $(VENV)/installed  ## all tests, the slow ones included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -50,10 +50,11 @@ class CsvAccessor(FileAccessor):
         return CsvDocument(path, file, encoding, delimiter, null)
 
     def blank(self, store: Store, type: str) -> tuple[str, str]:
-        """A header: the id's column if there is one, the key's, then the others by name."""
+        """A header: the id's column if there is one, the key's, then the others by name, then when and by whom."""
         binding = store.binding(type)
         first = ([binding.id] if binding.id else []) + list(binding.key_locals)
-        names = list(dict.fromkeys([*first, *sorted(binding.locals)]))
+        last = [name for name in (binding.changed_at, binding.changed_by) if name]
+        names = list(dict.fromkeys([*first, *sorted(binding.locals), *last]))
         encoding, delimiter, _ = self._settings(store, type)
         cells = [format_cell(name, _SPECIAL_IN_HEADER, "") for name in names]
         return (delimiter or ",").join(cells) + "\n", encoding or "utf-8"

@@ -87,7 +87,7 @@ def describe(objects: Iterable[Mapping[str, Any]]) -> Description:
             seen.add(kind)
         for name, value in members.items():
             columns[name] = widen(columns.get(name), infer(value))
-    return Description(columns)
+    return Description(columns, open=True)
 
 
 class Member(NamedTuple):

@@ -142,6 +142,8 @@ def creation(name: str, binding: Binding) -> str:
     others = sorted(local for local in types if local not in key)
     lines = [f"{quoted(local)} {COLUMN_TYPES[types[local]]} NOT NULL" for local in key]
     lines += [f"{quoted(local)} {COLUMN_TYPES[types[local]]}" for local in others]
+    aside = {binding.changed_at: COLUMN_TYPES["datetime"], binding.changed_by: COLUMN_TYPES["str"]}
+    lines += [f"{quoted(local)} {kind}" for local, kind in aside.items() if local and local not in types]
     names = ", ".join(map(quoted, key))
     if binding.id is not None and binding.id not in types:
         lines.insert(0, f"{quoted(binding.id)} INTEGER PRIMARY KEY")

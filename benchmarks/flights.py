@@ -96,7 +96,11 @@ def run(folder: Path, *arguments: str) -> tuple[float, float]:
     )
     evsync = str(Path(sys.executable).parent / "evsync")
     ended = subprocess.run(
-        [sys.executable, "-c", program, evsync, *arguments], cwd=folder, stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, "-c", program, evsync, *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     seconds, kilobytes = ended.stdout.split()
     return float(seconds), float(kilobytes) / 1024
@@ -104,7 +108,10 @@ def run(folder: Path, *arguments: str) -> tuple[float, float]:
 
 def report(what: str, rows: int, seconds: float, memory: float | None, base: float) -> None:
     shown = "" if memory is None else f"{memory:6.0f} MB"
-    print(f"{what:<44} {seconds:7.1f} s {rows / seconds:10,.0f} rows/s {seconds / base:6.1f} × floor {shown}", flush=True)
+    print(
+        f"{what:<44} {seconds:7.1f} s {rows / seconds:10,.0f} rows/s {seconds / base:6.1f} × floor {shown}",
+        flush=True,
+    )
 
 
 def same(folder: Path, rows: int) -> None:
@@ -151,9 +158,17 @@ def main() -> None:
         print(f"{rows:,} flights of 20 columns")
         base = floor(folder / "source.db", folder / "floor.db")
         report("floor: copy the table by bare sqlite3", rows, base, None, base)
-        steps = [("first ingest, SQLite", ("ingest", "source")), ("unchanged second ingest", ("ingest", "source"))]
-        steps += [(f"first replay, {url.partition(':')[0]}", ("replay", "--store", name)) for name, url in targets.items()]
-        steps += [(f"unchanged ingest, {url.partition(':')[0]}", ("ingest", name)) for name, url in targets.items()]
+        steps = [
+            ("first ingest, SQLite", ("ingest", "source")),
+            ("unchanged second ingest", ("ingest", "source")),
+        ]
+        steps += [
+            (f"first replay, {url.partition(':')[0]}", ("replay", "--store", name))
+            for name, url in targets.items()
+        ]
+        steps += [
+            (f"unchanged ingest, {url.partition(':')[0]}", ("ingest", name)) for name, url in targets.items()
+        ]
         steps += [("verify", ("verify",))]
         for what, arguments in steps:
             report(what, rows, *run(folder, *arguments), base)
@@ -162,11 +177,15 @@ def main() -> None:
         source = folder / "source.db"
         before = sqlite3.connect(source).execute("SELECT count(*) FROM flight").fetchone()[0]
         source.unlink()
-        report("rebuild the lost source", rows, *run(folder, "replay", "--store", "source", "--rebuild"), base)
+        report(
+            "rebuild the lost source", rows, *run(folder, "replay", "--store", "source", "--rebuild"), base
+        )
         assert sqlite3.connect(source).execute("SELECT count(*) FROM flight").fetchone()[0] == before
         same(folder, rows)
         size, data = (folder / "evsync.db").stat().st_size, (folder / "floor.db").stat().st_size
-        print(f"every value alike in all four stores; journal {size / 1e6:.0f} MB, {size / data:.1f} × the table")
+        print(
+            f"every value alike in all four stores; journal {size / 1e6:.0f} MB, {size / data:.1f} × the table"
+        )
         print(f"this process itself: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 

@@ -31,12 +31,13 @@ def bind(
     specs: Mapping[str, TypeSpec],
     frozen: Mapping[str, Mapping[str, str]],
     wanted: Collection[str] | None = None,
+    remembered: Mapping[tuple[str, str], Collection[str]] | None = None,
 ) -> Bound:
     """Bind every type in every store that holds it. A store in trouble is reported, and stops no other;
     a configuration that does not fit a store raises ConfigError.
 
     `wanted`: the names of the stores that matter; the others are only asked about types of which nothing is
-    known yet."""
+    known yet. `remembered`: by which fields a (store, type) was mapped before."""
     bound = Bound({}, {}, set())
     for store in stores:
         for type in store.types:
@@ -70,8 +71,28 @@ def bind(
             empty = found is not None and not found.columns
             silent = empty or not isinstance(accessor, CanDescribe)
             place, told = store.places[type], None if empty else found
-            store.bind(resolve(store.name, spec, place, told, types, silent=silent))
+            before = (remembered or {}).get((store.name, type), ())
+            store.bind(resolve(store.name, spec, place, told, types, silent=silent, remembered=before))
+            _check_references(store, spec, specs, told)
     return bound
+
+
+def _check_references(
+    store: Store, spec: TypeSpec, specs: Mapping[str, TypeSpec], described: Description | None
+) -> None:
+    """Raises ConfigError where a reference would hold one store's own id, which means another record elsewhere."""
+    users = [
+        one for one in specs.values() if spec.name in one.references.values() and one.name in store.types
+    ]
+    keys = {store.places[spec.name].fields.get(name, name) for name in spec.key}
+    own = {store.places[spec.name].id} - {None}
+    own |= set(described.primary_key) if described is not None and len(described.primary_key) == 1 else set()
+    if users and own - keys:
+        raise ConfigError(
+            f"store {store.name!r}: {users[0].name!r} references {spec.name!r}, whose records have ids of the store's own"
+            f" here ({', '.join(sorted(map(str, own - keys)))}); such references are not translated between stores",
+            f"reference records by their key ({', '.join(spec.key)}), or leave the field out with `ignore`",
+        )
 
 
 def _describe(store: Store, type: str, spec: TypeSpec) -> Description | None:

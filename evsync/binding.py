@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -42,10 +42,12 @@ class PlaceSpec(msgspec.Struct, frozen=True):
 
 class Description(msgspec.Struct, frozen=True):
     """What a store says of one type: local names, in the store's order, with the value type it declares
-    for each (None: it declares none), and its primary key."""
+    for each (None: it declares none), and its primary key. `open`: a record may have other fields than those
+    that some record has now, as in JSON."""
 
     columns: Mapping[str, str | None]
     primary_key: tuple[str, ...] = ()
+    open: bool = False
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -66,6 +68,7 @@ class Binding(msgspec.Struct, frozen=True, dict=True):
     changed_at: str | None = None
     changed_by: str | None = None
     options: Mapping[str, Any] = {}
+    open: bool = False  # records may come to have further fields
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -121,14 +124,21 @@ def resolve(
     types: Mapping[str, str],
     *,
     silent: bool = False,
+    remembered: Collection[str] = (),
 ) -> Binding:
     """The binding of `spec` in `store`.
 
     `types` are the value types known of the canonical fields (declared, or frozen when first seen);
     `described` is None for a store that does not exist yet and will be created with all of them, or, if it is
-    `silent`, for one that cannot say what it has. Raises ConfigError for a column that is not there.
+    `silent`, for one that cannot say what it has. `remembered`: the fields it was mapped by before; an open
+    store still has them if no record does just now. Raises ConfigError for a column that is not there.
     """
     columns = None if described is None else described.columns
+    if described is not None and described.open:
+        columns = {
+            **dict.fromkeys(place.fields.get(n, n) for n in remembered if n in types),
+            **described.columns,
+        }
     to_canonical = {local: name for name, local in place.fields.items()}
     for name in (*place.fields, *(place.only or ())):
         if spec.fields is not None and name not in spec.fields and name not in spec.key:
@@ -161,23 +171,25 @@ def resolve(
         fields.append(Field(name, local, types.get(name, "str")))
     for option in ("id", "changed_at", "changed_by"):
         column: str | None = getattr(place, option)
-        if column is not None and columns is not None and column not in columns:
+        if (
+            column is not None
+            and described is not None
+            and not described.open
+            and column not in described.columns
+        ):
             raise ConfigError(
                 f"store {store!r}, type {spec.name!r}: {option} names the column {column!r}, which is not there",
-                nearest(column, columns) or f"it has: {', '.join(columns)}",
+                nearest(column, described.columns) or f"it has: {', '.join(described.columns)}",
             )
-    # Columns of a store that does not exist yet are made for data only.
-    exists = columns is not None or silent
-    changed_at = place.changed_at if exists else None
-    changed_by = place.changed_by if exists else None
     return Binding(
         spec.name,
         spec.key,
         tuple(fields),
         place.id,
-        changed_at,
-        changed_by,
+        place.changed_at,
+        place.changed_by,
         dict(place.written or place.options),
+        described is not None and described.open,
     )
 
 

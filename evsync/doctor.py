@@ -21,7 +21,7 @@ from evsync.journal.journal import Journal
 from evsync.journal.schema import FORMAT
 from evsync.linked import Linked
 from evsync.projections.guards import emptied, mapping_changed, too_many_deletes
-from evsync.projections.replicas import BindingState, Quarantined, binding_state, frozen_types
+from evsync.projections.replicas import BindingState, Quarantined, binding_state, frozen_types, mapped_fields
 from evsync.projections.staging import Staged, stage
 from evsync.store import Store
 
@@ -128,19 +128,20 @@ def _bound(synchronizer: Synchronizer, journal: Journal) -> tuple[Bound, dict[st
     """How the types lie in the stores, and the stores of which that cannot be said, with the reason."""
     types = synchronizer.types
     frozen = {type: frozen_types(journal, type) for type in types}
+    remembered = mapped_fields(journal)
     stores, troubles = list(synchronizer.stores.values()), dict[str, Exception]()
     try:
-        bound = bind(stores, types, frozen)
+        bound = bind(stores, types, frozen, remembered=remembered)
     except Exception:
         # One of them does not fit. Which, shows when each is asked alone.
         for store in stores:
             try:
-                bind([store], types, frozen)
+                bind([store], types, frozen, remembered=remembered)
             except Exception as error:
                 troubles[store.name] = error
         fitting = [store for store in stores if store.name not in troubles]
         try:
-            bound = bind(fitting, types, frozen)
+            bound = bind(fitting, types, frozen, remembered=remembered)
         except Exception as error:
             return Bound({}, {}, set()), {**{store.name: error for store in fitting}, **troubles}
     return bound, {**bound.errors, **troubles}
@@ -257,7 +258,7 @@ class _Examination:
 
     def _mapping(self, binding: Binding, state: BindingState | None) -> Iterator[Check]:
         before: Mapping[str, Any] | None = None if state is None else state.mapping
-        reason = mapping_changed(before, binding.as_document())
+        reason = mapping_changed(before, binding.as_document(), binding.open)
         if reason is None:
             named = (f.name if f.name == f.local else f"{f.name} = {f.local}" for f in binding.fields)
             yield self._ok("mapping", ", ".join(named))

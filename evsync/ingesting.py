@@ -171,7 +171,8 @@ def _guards(
 ) -> tuple[str, str] | None:
     """The reason why this looks like an accident, and the option that allows it."""
     if not allow_mapping:
-        reason = mapping_changed(mapping, store.binding(type).as_document())
+        binding = store.binding(type)
+        reason = mapping_changed(mapping, binding.as_document(), binding.open)
         if reason:
             return f"type {type!r}: {reason}", "--allow-mapping"
     if not allow_deletes:

@@ -68,8 +68,9 @@ def guard_mappings(linked: Linked, chosen: Sequence[Store], options: Options, re
             continue
         for type in store.types:
             state = binding_state(linked.journal, store.name, type)
-            now = store.binding(type).as_document()
-            reason = None if state is None else mapping_changed(state.mapping, now)
+            binding = store.binding(type)
+            now = binding.as_document()
+            reason = None if state is None else mapping_changed(state.mapping, now, binding.open)
             if reason is not None:
                 raise _stopped(linked, chosen, store, type, reason, report)
 

@@ -20,7 +20,7 @@ from evsync.linked import Linked
 from evsync.observing import Observing
 from evsync.projections.merge import Rules
 from evsync.projections.projector import Options
-from evsync.projections.replicas import frozen_types
+from evsync.projections.replicas import frozen_types, mapped_fields
 from evsync.projections.staging import Progress
 from evsync.replaying import guard_mappings, run_replay
 from evsync.report import Report
@@ -261,7 +261,9 @@ class Synchronizer:
             journal = self.journal(create=False)
             frozen = {type: frozen_types(journal, type) for type in self.types}
             self._bound_stores |= wanted
-            self._bound = bind(list(self.stores.values()), self.types, frozen, self._bound_stores)
+            self._bound = bind(
+                list(self.stores.values()), self.types, frozen, self._bound_stores, mapped_fields(journal)
+            )
         return self._bound
 
     def _linked(self, stores: Sequence[Store]) -> Linked:

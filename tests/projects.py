@@ -15,8 +15,8 @@ from evsync.config import parse_config
 from evsync.data import Data
 from evsync.journal.event import NewEvent
 from evsync.journal.journal import Journal
-from evsync.store import Store
 from evsync.report import COUNTS, WRITTEN
+from evsync.store import Store
 from evsync.synchronizer import Synchronizer
 from evsync.values import infer
 

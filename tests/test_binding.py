@@ -135,9 +135,9 @@ def test_what_does_not_fit_the_store_is_named(
     assert caught.value.hint.startswith(hint)
 
 
-def test_columns_that_a_store_would_not_be_created_with_are_not_asked_for() -> None:
+def test_a_store_that_will_be_created_gets_the_columns_that_say_when_and_by_whom() -> None:
     binding = resolved(described=None, changed_at="updated_at", changed_by="updated_by", id="nr")
-    assert (binding.changed_at, binding.changed_by, binding.id) == (None, None, "nr")
+    assert (binding.changed_at, binding.changed_by, binding.id) == ("updated_at", "updated_by", "nr")
 
 
 @pytest.mark.parametrize(

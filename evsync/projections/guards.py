@@ -31,8 +31,12 @@ def too_many_deletes(known: int, gone: int, limit: int | str) -> str | None:
     return None
 
 
-def mapping_changed(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str | None:
-    """Another mapping reads other content out of the same store; taken for edits, it would spread everywhere."""
+def mapping_changed(
+    before: Mapping[str, Any] | None, now: Mapping[str, Any], open: bool = False
+) -> str | None:
+    """Another mapping reads other content out of the same store; taken for edits, it would spread everywhere.
+
+    `open`: the store's records may come to have further fields by themselves, which is no change of mapping."""
     if before is None or before == now:
         return None
     told = []
@@ -40,6 +44,8 @@ def mapping_changed(before: Mapping[str, Any] | None, now: Mapping[str, Any]) ->
     for name in sorted(old.keys() | new.keys()):
         if name not in new:
             told.append(f"field {name!r} is no longer mapped")
+        elif name not in old and open:
+            continue
         elif name not in old:
             told.append(f"field {name!r} is new")
         elif old[name] != new[name]:
@@ -47,6 +53,8 @@ def mapping_changed(before: Mapping[str, Any] | None, now: Mapping[str, Any]) ->
     for what in ("key", "id", "options"):
         if before.get(what) != now.get(what):
             told.append(f"{what} was {before.get(what)!r}, now {now.get(what)!r}")
+    if not told:
+        return None
     return "its mapping changed since the last run: " + "; ".join(told)
 
 

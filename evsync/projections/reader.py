@@ -141,7 +141,7 @@ class Reader:
             text,
             hashlib.sha256(marker + content).digest()[:16],
             None if changed_at is None else moment_of(changed_at),
-            None if changed_by is None else str(changed_by),
+            None if changed_by is None else str(changed_by).encode("utf-8", "backslashreplace").decode(),
             place,
         )
 

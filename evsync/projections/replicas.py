@@ -340,6 +340,16 @@ def note(journal: Journal, store: str, column: str, value: int) -> None:
     )
 
 
+def mapped_fields(journal: Journal) -> dict[tuple[str, str], list[str]]:
+    """By which fields each (store, type) was mapped when it was last ingested or replayed."""
+    return {
+        (store, type): list(decode(mapping)["fields"])
+        for store, type, mapping in journal.connection.execute(
+            "SELECT store, type, mapping FROM binding WHERE mapping IS NOT NULL"
+        )
+    }
+
+
 def frozen_types(journal: Journal, type: str) -> dict[str, str]:
     """The value types of a type's fields, as fixed when they were first seen."""
     return dict(

@@ -22,7 +22,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from accessors.json import JsonAccessor
 from evsync import Data, Store, Synchronizer
@@ -107,9 +113,7 @@ class Folder:
         return found
 
     def write_web(self, rows: list[dict[str, Any]]) -> None:
-        (self.path / "web.json").write_text(
-            json.dumps(rows, indent=2, ensure_ascii=False), encoding="utf-8"
-        )
+        (self.path / "web.json").write_text(json.dumps(rows, indent=2, ensure_ascii=False), encoding="utf-8")
 
     def read(self, store: str) -> Records:
         if store == "crm":
@@ -118,7 +122,11 @@ class Folder:
             found = [dict(zip(("code", "name", "note", "level"), row, strict=True)) for row in rows]
         elif store == "list":
             found = [
-                {"code": r["code"], "name": r["name"], "level": None if r["Level"] is None else int(r["Level"])}
+                {
+                    "code": r["code"],
+                    "name": r["name"],
+                    "level": None if r["Level"] is None else int(r["Level"]),
+                }
                 for r in self.read_list()
             ]
         else:
@@ -472,7 +480,9 @@ class Play(RuleBasedStateMachine):
         return self.folder.read(store)
 
     @precondition(lambda self: not self.edited and not self.behind)
-    @rule(store=stores, changes=st.lists(st.tuples(keys, field_values, st.booleans()), min_size=1, max_size=4))
+    @rule(
+        store=stores, changes=st.lists(st.tuples(keys, field_values, st.booleans()), min_size=1, max_size=4)
+    )
     def one_at_a_time(self, store: str, changes: list[tuple[str, tuple[str, Any], bool]]) -> None:
         """Edits in one store alone, and a round: everywhere just these edits, no conflict, nothing written back."""
         if self.folder.read(store) != within(self.agreed, store):
@@ -642,4 +652,3 @@ def test_invariants_hold_under_random_play() -> None:
 def test_invariants_hold_under_long_random_play() -> None:
     """The same over longer stretches."""
     play(40, 60, derandomize=True, database=None)
-
