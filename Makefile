@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-slow lint bench clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -12,8 +12,11 @@ $(VENV)/installed: pyproject.toml
 demo: $(VENV)/installed  ## lay out the example in ./demo and walk through the main job
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m evsync.example.demo demo
 
-test: $(VENV)/installed  ## all tests, the slow ones included
-	$(BIN)/python -m pytest -n auto
+test: $(VENV)/installed  ## all tests but the slow ones
+	$(BIN)/python -m pytest -n auto -m "not slow"
+
+test-slow: $(VENV)/installed  ## the slow ones: every kill point, long random play, installed packages
+	$(BIN)/python -m pytest -n auto -m slow
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
