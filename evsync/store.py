@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from evsync import plugins
-from evsync.accessor import Accessor
+from evsync.accessor import Accessor, CanCreate
 from evsync.binding import Binding, PlaceSpec
 from evsync.data import Data
-from evsync.errors import ConfigError, UsageError
+from evsync.errors import ConfigError, Unreachable, UsageError
 from evsync.values import ABSENT, read
 
 Operation = Literal["create", "read", "update", "delete"]
@@ -160,8 +160,14 @@ class Store:
 
     def add(self, data: Data, *, actor: str | None = None) -> Data:
         """Create a record; answers with it as stored."""
-        local = self._local(data)
-        stored = self.accessor(data.type).add(self, local)
+        local, accessor = self._local(data), self.accessor(data.type)
+        try:
+            stored = accessor.add(self, local)
+        except Unreachable:
+            if not isinstance(accessor, CanCreate):
+                raise
+            accessor.create(self, data.type)  # a table or file that is not there yet; else this fails as well
+            stored = accessor.add(self, local)
         self._notify("create", data.type, None, stored, actor)
         return self._canonical(data.type, stored)
 

@@ -11,7 +11,7 @@ from evsync import audit
 from evsync.binder import Bound, bind
 from evsync.binding import TypeSpec, nearest
 from evsync.config import Config
-from evsync.errors import ConfigError, UsageError
+from evsync.errors import ConfigError, GuardTripped, UsageError
 from evsync.ingesting import run_ingest
 from evsync.journal.journal import Journal
 from evsync.journal.query import Filter, log, position
@@ -151,10 +151,21 @@ class Synchronizer:
         self, allow_deletes: bool = False, allow_mapping: bool = False, progress: Progress | None = None
     ) -> Report:
         """Ingest all, replay all. Raises GuardTripped before anything is journalled or written."""
+        ingest = Report(command="ingest", ok=True, dry_run=False, run=None, first=None, last=None, stores=[])
+        replay = Report(command="replay", ok=True, dry_run=False, run=None, stores=[])
         targets = [store for store in self.stores.values() if store.role == "target"]
-        report = Report(command="replay", ok=True, dry_run=False, run=None, stores=[])
-        guard_mappings(self._linked(targets), targets, Options(), report)
-        ingest = self.ingest(allow_deletes=allow_deletes, allow_mapping=allow_mapping, progress=progress)
+        try:
+            guard_mappings(self._linked(targets), targets, Options(), replay)
+            ingest = self.ingest(allow_deletes=allow_deletes, allow_mapping=allow_mapping, progress=progress)
+        except GuardTripped as guard:
+            stopped = guard.document or {}
+            guard.document = Report(
+                command="sync",
+                ok=False,
+                ingest=stopped if stopped.get("command") == "ingest" else ingest,
+                replay=stopped if stopped.get("command") == "replay" else replay,
+            )
+            raise
         replay = self.replay(progress=progress)
         report = Report(command="sync", ok=ingest["ok"] and replay["ok"], ingest=ingest, replay=replay)
         codes = (ingest.exit_code, replay.exit_code)

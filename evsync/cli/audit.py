@@ -184,7 +184,10 @@ def diff(
     elif not differences:
         output.line(f"no difference between {store} and {other or 'the journal'}")
     else:
-        output.table(("", "record", "field", "left", "right"), _difference_rows(differences))
+        output.table(
+            ("", "record", "field", store if other else "journal", other or store),
+            _difference_rows(differences),
+        )
     return DIFFERENT if differences else 0
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from evsync.config import FILE_NAME, Config, find_config, load_config
+from evsync.errors import UsageError
 
 if TYPE_CHECKING:
     from evsync.synchronizer import Synchronizer
@@ -73,7 +74,14 @@ def complete_type(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def configured(path: Path | None) -> Config:
     """The configuration given, or the one found."""
-    return load_config(path if path is not None else find_config(Path.cwd()))
+    if path is None:
+        try:
+            path = find_config(Path.cwd())
+        except FileNotFoundError:
+            raise UsageError(
+                "the working directory is gone", "change to another, or name the file: --config PATH"
+            ) from None
+    return load_config(path)
 
 
 def opened(path: Path | None) -> Synchronizer:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +22,7 @@ MEASURED = 200
 
 _COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 _written = False
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 
 def never_fail_on_characters() -> None:
@@ -41,23 +44,33 @@ def write(text: str) -> None:
     sys.stdout.write(text)
 
 
+def _encoded(data: bytes) -> str:
+    """JSON that stdout can show: what its encoding lacks is escaped in JSON's own way, so that it stays JSON."""
+    text = data.decode()
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return _BEYOND_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text)
+    return text
+
+
 def document(value: Any) -> None:
     """`value` as one JSON document."""
-    write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    write(_encoded(msgspec.json.format(msgspec.json.encode(value), indent=2)) + "\n")
 
 
 def array(values: Iterable[Any]) -> None:
     """A JSON array, an element a line, written as the elements come."""
     opening = "["
     for value in values:
-        write(f"{opening}\n {msgspec.json.encode(value).decode()}")
+        write(f"{opening}\n {_encoded(msgspec.json.encode(value))}")
         opening = ","
     write("[]\n" if opening == "[" else "\n]\n")
 
 
 def json_line(value: Any) -> None:
     """`value` as one line of JSON."""
-    write(msgspec.json.encode(value).decode() + "\n")
+    write(_encoded(msgspec.json.encode(value)) + "\n")
 
 
 def line(text: str = "") -> None:

@@ -29,8 +29,8 @@ def init(
             "--from", metavar="URL", help="A store to look into, e.g. sqlite:crm.db, seen from DIR."
         ),
     ] = None,
-    target: Annotated[
-        str | None, typer.Option("--to", metavar="URL", help="Another; it may not exist yet.")
+    targets: Annotated[
+        list[str] | None, typer.Option("--to", metavar="URL", help="Another; it may not exist yet.")
     ] = None,
     example: Annotated[
         bool, typer.Option("--example", help="Lay out three small stores to play with.")
@@ -43,6 +43,11 @@ def init(
 
     With --from and --to it looks into your stores and proposes types, keys and fields; look over what it
     marks as guessed."""
+    if targets and len(targets) > 1:
+        raise UsageError(
+            "--to can be given once", "write the further stores into evsync.toml like the second one"
+        )
+    target = targets[0] if targets else None
     if example:
         if source or target:
             raise UsageError("--example brings its own stores", "leave out --from and --to")

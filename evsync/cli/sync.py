@@ -219,7 +219,9 @@ def _show_replay(document: Document) -> None:
         output.line(
             f"{output.escape(store['store']).ljust(width)}  {told}  (at event {store['cursor']} of {store['head']})"
         )
-    if document["dry_run"]:
+    if document["dry_run"] and not any(store.get("plan") for store in stores):
+        output.line("a dry run: there would be nothing to write")
+    elif document["dry_run"]:
         output.line("a dry run: nothing was written; it would")
         output.table(
             ("store", "action", "record", "event", "fields"),

@@ -36,7 +36,7 @@ class Journal:
         self._shapes: dict[tuple[tuple[str, ...], tuple[str, ...]], Shape] = {}
         self._shape_of: dict[int, Shape] = {}
         self.rehearsing = False  # a dry run: nothing will stay
-        self.temporary = False  # in memory only because the file was missing
+        self.temporary = False  # stands in for a file that is missing or cannot be written
 
     @classmethod
     def open(cls, path: Path | None, *, create: bool = True) -> Journal:
@@ -64,10 +64,32 @@ class Journal:
         except sqlite3.Error as error:
             if connection is not None:
                 connection.close()
+            if path is not None and not create and _is_beyond_writing(error):
+                return cls._open_copy(path, shown)
             raise _explain(error, shown) from error
         except BaseException:
             if connection is not None:
                 connection.close()
+            raise
+        return journal
+
+    @classmethod
+    def _open_copy(cls, path: Path, shown: str) -> Journal:
+        """A journal where nothing may be written, not even the files that SQLite needs beside it: a backup, say.
+        It is read as it stands."""
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None
+        )
+        journal = cls(connection, shown)
+        journal.temporary = True
+        try:
+            schema.check(connection, shown)
+            journal.head()
+        except sqlite3.Error as error:
+            connection.close()
+            raise _explain(error, shown) from error
+        except BaseException:
+            connection.close()
             raise
         return journal
 
@@ -383,6 +405,10 @@ def _literal(text: str | None) -> str:
 def clock() -> int:
     """Now, in microseconds since 1970."""
     return micros(datetime.now(UTC))
+
+
+def _is_beyond_writing(error: sqlite3.Error) -> bool:
+    return any(words in str(error) for words in ("readonly", "read-only", "unable to open"))
 
 
 def _insist(attempt: Any) -> None:
