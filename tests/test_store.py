@@ -25,7 +25,7 @@ from projects import (
 
 from accessors.memory import MemoryAccessor
 from evsync import Data, Store, Synchronizer
-from evsync.binding import Binding, Field, PlaceSpec
+from evsync.binding import Binding, Field, PlaceSpec, TypeSpec
 from evsync.errors import BadValue, ConfigError, JournalError, Refused, UsageError
 from evsync.store import Operated
 
@@ -449,3 +449,12 @@ def test_a_key_changed_through_the_api_is_an_update() -> None:
             {"id": "b", "n": 1},
         )
         assert did(sync.ingest(), "one") == {"unchanged": 1}
+
+
+def test_the_first_record_creates_a_file_that_is_not_there_yet(tmp_path: Path) -> None:
+    new = Store("new", "csv:new.csv", places={"thing": PlaceSpec()}, root=tmp_path)
+    types = [TypeSpec("thing", ("id",), {"id": "str", "name": "str"})]
+    with Synchronizer([new], types, tmp_path / "evsync.db") as sync:
+        new.add(Data("thing", {"id": "a", "name": "Ann"}), actor="me")
+        assert [(event["op"], event["actor"]) for event in sync.log()] == [("create", "me")]
+    assert (tmp_path / "new.csv").read_text() == "id,name\na,Ann\n"

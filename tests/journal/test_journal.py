@@ -428,3 +428,20 @@ def test_a_run_has_a_beginning_an_end_and_counts(journal: Journal, noon: Any) ->
     assert journal.connection.execute("select * from run").fetchall() == [
         (run, "ingest", "1.2", NOON_MICROS, NOON_MICROS + 2_000_000, '{"crm":{"created":1}}')
     ]
+
+
+def test_a_journal_that_may_not_be_written_can_still_be_read(
+    journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(journal, "create", "ann")
+    journal.close()
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise sqlite3.OperationalError("attempt to write a readonly database")
+
+    monkeypatch.setattr(Journal, "_prepare", refuse)
+    with Journal.open(path, create=False) as opened:
+        assert verify(opened)["ok"]
+        assert opened.head().seq == 1
+    with pytest.raises(JournalError, match="read-only"):
+        Journal.open(path)
