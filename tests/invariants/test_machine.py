@@ -301,7 +301,9 @@ class Play(RuleBasedStateMachine):
 
     @rule(key=keys)
     def rename(self, key: str) -> None:
-        """Another code for a record whose id the table keeps."""
+        """Another code for a record that is known, and whose id the table keeps."""
+        if "crm" in self.dirty:
+            self.ingest("crm")
         code = self.code_in("crm", key)
         if code is not None:
             self.count += 1
