@@ -76,14 +76,13 @@ def stage(
     """Read `type` of `store` through. Raises StoreError if the read breaks off, DuplicateKey for two records of one key."""
     accessor, reader = store.accessor(type), Reader(store.binding(type), store.accessor(type))
     replicas = Replicas(journal, -1 if state is None else state.id)
-    staging = _Staging(store, type, reader, replicas, Staged(Spool()))
-    if not staging.any_known:
-        staging.called_now = called_now(journal, type, reader, None)
-    for intent in (
-        () if state is None else state.intents
-    ):  # a run that was killed may have written such a record
-        staging.called_now |= called_now(journal, type, reader, intent)
     with _reading(journal):
+        staging = _Staging(store, type, reader, replicas, Staged(Spool()))
+        if not staging.any_known:
+            staging.called_now = called_now(journal, type, reader, None)
+        # A run that was killed may have written such a record.
+        for intent in () if state is None else state.intents:
+            staging.called_now |= called_now(journal, type, reader, intent)
         for rows in batches(accessor, reader, store, type):
             staging.take(rows)
             if progress:
