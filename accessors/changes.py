@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from accessors.documents import LONGEST, Document, Record
@@ -34,6 +34,47 @@ class Work:
                 key = tuple(_hashable(dump(types[local], change.name[local])) for _, local in self._keys)
                 self._by_key.setdefault(key, []).append(number)
 
+        self._moves = self._rekeyed(changes)
+
+    def _rekeyed(self, changes: Sequence[Change]) -> dict[tuple[Any, ...], list[int]]:
+        """The changes that give a record another key, by that key."""
+        types, moves = self._binding.local_types, dict[tuple[Any, ...], list[int]]()
+        for number, change in enumerate(changes):
+            if change.action == "update" and any(local in change.values for _, local in self._keys):
+                old = [dump(types[local], change.name[local]) for _, local in self._keys]
+                new = [
+                    wire
+                    if change.values.get(local, ABSENT) is ABSENT
+                    else dump(types[local], change.values[local])
+                    for (_, local), wire in zip(self._keys, old, strict=True)
+                ]
+                if new != old:
+                    moves.setdefault(tuple(map(_hashable, new)), []).append(number)
+        return moves
+
+    @property
+    def moves(self) -> bool:
+        """Whether any record gets another key, so that `refuse_taken` has to be asked first."""
+        return bool(self._moves)
+
+    def refuse_taken(self, rows: Iterable[Row]) -> None:
+        """Refuse the changes that would give a record the key of another one that stays."""
+        leaving = {
+            key
+            for key, numbers in self._by_key.items()
+            if any(
+                self._changes[n].action == "delete" or any(n in moved for moved in self._moves.values())
+                for n in numbers
+            )
+        }
+        refused = {number for numbers in self._moves.values() for number in numbers[1:]}
+        for row in rows:
+            key = tuple(_hashable(self._wire(local, row[at])) for at, local in self._keys)
+            if key in self._moves and key not in leaving:
+                refused.update(self._moves[key])
+        for number in refused:
+            self._outcomes[number] = Outcome("failed", error=Refused("another record has the new key"))
+
     @property
     def outcomes(self) -> list[Outcome]:
         return [self._outcomes[number] for number in range(len(self._changes))]
@@ -63,6 +104,8 @@ class Work:
     def _settle(self, numbers: list[int], row: Row | None, text: str | None) -> str | None:
         """The changes to one record, one after the other; each is judged by what the one before has left."""
         for number in numbers:
+            if number in self._outcomes:
+                continue  # refused before
             change = self._changes[number]
             verdict = change.judge(row)
             if verdict != "write":

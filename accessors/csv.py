@@ -47,7 +47,7 @@ class CsvAccessor(FileAccessor):
 
     def document(self, store: Store, type: str, path: Path, file: BinaryIO) -> CsvDocument:
         encoding, delimiter, null = self._settings(store, type)
-        return CsvDocument(path, file, encoding, delimiter, null)
+        return CsvDocument(path, file, encoding, delimiter, null, lambda: self.blank(store, type)[0])
 
     def blank(self, store: Store, type: str) -> tuple[str, str]:
         """A header: the id's column if there is one, the key's, then the others by name, then when and by whom."""
@@ -84,24 +84,35 @@ class CsvDocument(LinesDocument):
     """A CSV file, open for one pass."""
 
     def __init__(
-        self, path: Path, file: BinaryIO, encoding: str | None, delimiter: str | None, null: str
+        self,
+        path: Path,
+        file: BinaryIO,
+        encoding: str | None,
+        delimiter: str | None,
+        null: str,
+        header: Callable[[], str],
     ) -> None:
+        """`header`: the first line that a file without one is to get."""
         super().__init__(path, file, encoding)
         self._delimiter = delimiter
         self._null = null
         self._quoted_null = f'"{null}"'
         self._cell = self._special = _QUOTED  # set by `_find_dialect`
+        self._header = header
         self.names: list[str] = []
         self._row: Callable[[list[Any], str | None], Row]  # set by `records`
 
     # -- reading ---------------------------------------------------------------------------------------
 
     def header(self) -> list[str]:
-        """The names of the columns. Raises BrokenStore if they cannot serve as such."""
-        self._open_reader()
+        """The names of the columns, none in a file of no bytes. Raises BrokenStore if they cannot serve as such."""
+        if self.head:
+            self._open_reader()
         return self.names
 
     def rows(self, binding: Binding) -> Iterator[Row]:
+        if not self.head:
+            return
         reader = self._open_reader()
         row = self._picker(binding)
         for line, cells, _ in self._cells(reader):
@@ -120,7 +131,8 @@ class CsvDocument(LinesDocument):
     def _open_reader(self) -> Iterator[list[Any]]:
         """Finds the dialect and reads the header; answers with the reader of what follows it."""
         csv.field_size_limit(LONGEST_CELL)
-        lines = self.lines()
+        # A file that was emptied of its header, too, is written as one that is new.
+        lines = self.lines() if self.head else self._fresh()
         for line in lines:
             if not is_blank(line):
                 break
@@ -143,6 +155,11 @@ class CsvDocument(LinesDocument):
             if name in self.names[: position - 1]:
                 raise self.broken(number, f"two columns are called {name!r}")
         return reader
+
+    def _fresh(self) -> Iterator[str]:
+        header = self._header()
+        self.pending.append(header)
+        yield header
 
     def _find_dialect(self, header: str) -> None:
         self.newline = split_end(header)[1] or "\n"

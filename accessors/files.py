@@ -183,6 +183,8 @@ class FileAccessor(Accessor):
                 raise Unreachable(f"no right to have {named} written", "check the rights of the file")
             with locked(target.parent), self._open(store, type, "written") as (document, found):
                 work = Work(self, binding, document, changes, exact)
+                if exact and work.moves:
+                    work.refuse_taken(self._scanned(store, type))
                 with replacing(target, document.encoding, found) as new:
                     for record in document.records(binding):
                         new.write(document.written(record, work.settle(record)))

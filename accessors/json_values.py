@@ -41,13 +41,13 @@ def decoder(binding: Binding | None) -> json.JSONDecoder:
 
 
 def needs_decimals(binding: Binding | None) -> bool:
-    return binding is not None and any(field.type == "decimal" for field in binding.fields)
+    return binding is not None and "decimal" in binding.local_types.values()
 
 
 def row_maker(binding: Binding) -> Callable[[Mapping[str, Any], str | None], Row]:
     """Makes a Row of a decoded object."""
     locals, own = binding.locals, (binding.id, binding.changed_at, binding.changed_by)
-    exact = [field.type == "decimal" for field in binding.fields]
+    exact = [binding.local_types[local] == "decimal" for local in locals]
     plain = not needs_decimals(binding)
 
     def row(members: Mapping[str, Any], place: str | None) -> Row:

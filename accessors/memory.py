@@ -27,6 +27,9 @@ class MemoryAccessor(Accessor):
         "records": "where the records are kept: {type: {id or key: fields}}; made when it is missing",
     }
 
+    def assigns(self, store: Store, type: str) -> bool:
+        return _assigns_ids(store, type)
+
     def get(self, store: Store, type: str, id: int | str) -> Data | None:
         return _data(store, type, id) if _assigns_ids(store, type) and id in _records(store, type) else None
 

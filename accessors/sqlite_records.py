@@ -243,6 +243,7 @@ class Records:
         return (
             self._certain
             and values.keys() >= self._bound
+            and ABSENT not in values.values()  # it reads back as null
             and (alias is None or alias not in values or isinstance(values[alias], int))
         )
 

@@ -125,6 +125,7 @@ def _is_strict(connection: sqlite3.Connection, name: str) -> bool:
 def describe(connection: sqlite3.Connection, table: Table) -> Description:
     """The columns with the value types that they declare, or that their values suggest."""
     types = {}
+    guessed = frozenset(name for name, column in table.columns.items() if not type_of(column.declared))
     for column in table.columns.values():
         types[column.name] = type_of(column.declared) or type_of_values(
             row[0]
@@ -132,7 +133,8 @@ def describe(connection: sqlite3.Connection, table: Table) -> Description:
                 f"SELECT typeof({quoted(column.name)}) FROM {quoted(table.name)} LIMIT {SAMPLE}"
             )
         )
-    return Description(types, table.primary_key)
+    generated = frozenset(name for name, column in table.columns.items() if column.generated)
+    return Description(types, table.primary_key, generated=generated, guessed=guessed)
 
 
 def creation(name: str, binding: Binding) -> str:

@@ -140,6 +140,14 @@ class CanCreate(Protocol):
 
 
 @runtime_checkable
+class CanAssign(Protocol):
+    """Says whether the store gives the records of a type ids of its own, where neither the option `id` nor a
+    primary key says so: then references to them are translated."""
+
+    def assigns(self, store: Store, type: str) -> bool: ...
+
+
+@runtime_checkable
 class CanDiscover(Protocol):
     """Names the types that the store could hold, with the options that lead to each: `{"customers": {"table": …}}`."""
 

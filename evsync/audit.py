@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from evsync.binding import TypeSpec, nearest
-from evsync.errors import NotFound, UsageError
-from evsync.journal import query
+from evsync.data import join_key
+from evsync.errors import BadValue, NotFound, UsageError
+from evsync.filters import read_filter
+from evsync.journal import query, troubles
 from evsync.journal.journal import Journal
 from evsync.projections.merge import same_record, view
+from evsync.projections.reader import key_text
 from evsync.projections.replicas import Replicas, binding_state, frozen_types
 from evsync.store import Store
-from evsync.values import moment
+from evsync.values import moment, wire_of
 
 Document = dict[str, Any]
 OPERATIONS = ("create", "update", "delete", "read", "resolve", "undo")
@@ -106,16 +110,26 @@ def show(journal: Journal, stores: Iterable[Store], type: str, key: str, at: str
     upto = None if at is None else query.position(journal, at)
     seq, fields, shown = query.state(journal, type, key, upto)
     if seq == 0:
-        _known(journal, type, key)
+        check_key(journal, type, key)
     replicas = []
+    quarantined = []
     for store in stores:
         if type not in store.types:
             continue
         state = binding_state(journal, store.name, type)
         held = None if state is None else Replicas(journal, state.id).by_key([key]).get(key)
-        names = list(state.mapping["fields"]) if state is not None and state.mapping else []
-        in_step = held is None and fields is None
-        if held is not None and held.fingerprint is not None:
+        known_as = None if held is None else held.known_as
+        key_of = partial(_key_in, None if state is None else state.mapping)
+        quarantined += [
+            {"store": store.name, "error": error}
+            for error in troubles.quarantined_as(journal, store.name, type, key, known_as, key_of)
+        ]
+        mapping = (state.mapping if state is not None else None) or {}
+        names = list(mapping.get("fields", ()))
+        where = read_filter(mapping.get("where"))
+        wanted = fields is not None and (where is None or where.holds(fields))
+        in_step = held is None and (fields is None or (where is not None and not wanted))
+        if held is not None and held.fingerprint is not None and (wanted or fields is None):
             then = view(journal.revisions([held.seq]).get(held.seq, {}), names)
             in_step = held.in_line and same_record(then, view(fields, names))
         replicas.append(
@@ -126,18 +140,40 @@ def show(journal: Journal, stores: Iterable[Store], type: str, key: str, at: str
                 "in_step": in_step,
             }
         )
-    return {"type": type, "key": key, "seq": seq, "fields": shown, "replicas": replicas}
+    return {
+        "type": type,
+        "key": key,
+        "seq": seq,
+        "fields": shown,
+        "replicas": replicas,
+        "quarantined": quarantined,
+    }
 
 
 def blame(journal: Journal, type: str, key: str) -> Document:
     """The document of `evsync blame`. Raises NotFound for a record that the journal never saw."""
     fields = query.blame(journal, type, key)
     if not fields:
-        _known(journal, type, key)
+        check_key(journal, type, key)
     return {"type": type, "key": key, "fields": fields}
 
 
-def _known(journal: Journal, type: str, key: str) -> None:
+def _key_in(mapping: Mapping[str, Any] | None, row: Mapping[str, Any]) -> str | None:
+    """The key that stands in a store's raw row; None if it cannot be read."""
+    if mapping is None:
+        return None
+    parts = []
+    for name in mapping["key"]:
+        local, value_type = mapping["fields"][name]
+        try:
+            parts.append(key_text(value_type, wire_of(value_type, row.get(local))))
+        except (BadValue, TypeError, ValueError, AttributeError):
+            return None
+    return join_key(parts)
+
+
+def check_key(journal: Journal, type: str, key: str) -> None:
+    """Raises NotFound for a record that the journal never saw."""
     if key not in journal.heads(type, [key]):
         raise NotFound(
             f"the journal knows no {type} {key!r}",

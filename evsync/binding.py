@@ -10,12 +10,19 @@ import difflib
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from evsync.errors import ConfigError
+from evsync.errors import ConfigError, Unfit
 from evsync.values import TYPES, encode
+
+if TYPE_CHECKING:
+    from evsync.conversions import Conversion
+    from evsync.filters import Filter
+
+Contract = Literal["evolve", "freeze", "quarantine"]
+CONTRACTS: tuple[Contract, ...] = ("evolve", "freeze", "quarantine")
 
 
 class TypeSpec(msgspec.Struct, frozen=True):
@@ -25,6 +32,10 @@ class TypeSpec(msgspec.Struct, frozen=True):
     key: tuple[str, ...]
     fields: Mapping[str, str] | None = None  # name → value type; None: taken from the first store
     references: Mapping[str, str] = {}
+    match: tuple[
+        tuple[str, ...], ...
+    ] = ()  # by which fields a record met for the first time is known, besides its key
+    contract: Contract = "evolve"  # what it means that a store's columns came, went or changed
 
 
 class PlaceSpec(msgspec.Struct, frozen=True):
@@ -36,8 +47,18 @@ class PlaceSpec(msgspec.Struct, frozen=True):
     ignore: tuple[str, ...] = ()
     changed_at: str | None = None
     changed_by: str | None = None
+    by_key: tuple[str, ...] = ()  # references whose column holds the key, though the store has ids of its own
     options: Mapping[str, Any] = {}  # the accessor's own: table, file, null …
     written: Mapping[str, Any] = {}  # the same as they stand in the file, secrets not filled in
+    created_at: str | None = (
+        None  # a column, mapped like any other, that tells one record of an id from the next
+    )
+    max_deletes: int | str | None = None  # None: the store's
+    max_changes: int | str | None = None
+    where: Mapping[str, Any] = {}  # canonical field → condition, see `evsync.filters`
+    read_only: tuple[str, ...] = ()  # canonical fields taken from the store, but never written there
+    write_only: tuple[str, ...] = ()  # canonical fields written there, but never taken from it
+    convert: Mapping[str, Any] = {}  # canonical field → how the store writes it, see `evsync.conversions`
 
 
 class Description(msgspec.Struct, frozen=True):
@@ -48,14 +69,20 @@ class Description(msgspec.Struct, frozen=True):
     columns: Mapping[str, str | None]
     primary_key: tuple[str, ...] = ()
     open: bool = False
+    generated: frozenset[str] = frozenset()  # columns whose values the store computes: never written
+    guessed: frozenset[str] = frozenset()  # columns whose type only their values suggest
 
 
 class Field(msgspec.Struct, frozen=True):
-    """One canonical field and the store's own name for it."""
+    """One canonical field and the store's own name for it. `references`: the type whose records the store means by
+    ids of its own here. `local_type`: where the store's values have another type, because they are such ids or
+    converted."""
 
     name: str
     local: str
     type: str
+    references: str | None = None
+    local_type: str | None = None
 
 
 class Binding(msgspec.Struct, frozen=True, dict=True):
@@ -69,6 +96,15 @@ class Binding(msgspec.Struct, frozen=True, dict=True):
     changed_by: str | None = None
     options: Mapping[str, Any] = {}
     open: bool = False  # records may come to have further fields
+    created_at: str | None = None  # the canonical field that says so
+    where: Filter | None = None  # which canonical records the store holds; None: all
+    read_only: tuple[str, ...] = ()
+    write_only: frozenset[str] = frozenset()
+    generated: frozenset[str] = frozenset()  # fields whose values the store computes
+    convert: Mapping[str, Conversion] = {}
+    contract: Contract = "evolve"
+    strange: tuple[str, ...] = ()  # the store's own names of columns that are no part of the type
+    columns: Mapping[str, str | None] | None = None  # what the store said it has, with the types it declares
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -77,13 +113,34 @@ class Binding(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def locals(self) -> tuple[str, ...]:
-        """The store's own names, in the order of `names`."""
-        return tuple(field.local for field in self.fields)
+        """The store's own names, in the order of `names`; behind them those that are no part of the type."""
+        return (*(field.local for field in self.fields), *self.strange)
 
     @cached_property
     def local_types(self) -> dict[str, str]:
-        """The store's own names with the value type of each."""
-        return {field.local: field.type for field in self.fields}
+        """The store's own names with the type of the values that stand there."""
+        known = {field.local: field.local_type or field.type for field in self.fields}
+        return {**known, **dict.fromkeys(self.strange, "json")}
+
+    @cached_property
+    def translated(self) -> tuple[Field, ...]:
+        """The fields that refer to other records by the store's own ids."""
+        return tuple(field for field in self.fields if field.references is not None)
+
+    @cached_property
+    def unwritten(self) -> frozenset[str]:
+        """The fields that are never written to the store."""
+        return frozenset(self.read_only) | self.generated
+
+    def holds(self, record: Mapping[str, Any]) -> bool:
+        """Whether a canonical record is one that the store should hold."""
+        return self.where is None or self.where.holds(record)
+
+    def view(self, record: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """A canonical record as the store should hold it; None if it should not."""
+        if record is None or not self.holds(record):
+            return None
+        return {name: record[name] for name in self.names if name in record}
 
     @cached_property
     def local_of(self) -> dict[str, str]:
@@ -98,16 +155,33 @@ class Binding(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def digest(self) -> str:
         """Changes when another mapping would read other content out of the same store."""
-        return hashlib.sha256(encode(self.as_document())).hexdigest()
+        document = {name: told for name, told in self.as_document().items() if name != "columns"}
+        return hashlib.sha256(encode(document)).hexdigest()
 
     def as_document(self) -> dict[str, Any]:
         """The mapping as JSON, for the journal and for telling what changed in it."""
         return {
             "key": list(self.key),
-            "fields": {field.name: [field.local, field.type] for field in self.fields},
+            "fields": {field.name: _mapped(field) for field in self.fields},
             "id": self.id,
             "options": {name: str(value) for name, value in self.options.items()},
+            **{
+                name: told
+                for name, told in (
+                    ("where", self.where and self.where.as_document()),
+                    ("read_only", sorted(self.read_only)),
+                    ("write_only", sorted(self.write_only)),
+                    ("convert", {name: one.document for name, one in self.convert.items()}),
+                    ("columns", None if self.columns is None else dict(self.columns)),
+                )
+                if told
+            },
         }
+
+
+def _mapped(field: Field) -> list[str]:
+    told = [field.local, field.type]
+    return told if field.references is None else [*told, f"id of {field.references}"]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -125,13 +199,15 @@ def resolve(
     *,
     silent: bool = False,
     remembered: Collection[str] = (),
+    translated: Mapping[str, tuple[str, str]] | None = None,
 ) -> Binding:
     """The binding of `spec` in `store`.
 
     `types` are the value types known of the canonical fields (declared, or frozen when first seen);
     `described` is None for a store that does not exist yet and will be created with all of them, or, if it is
     `silent`, for one that cannot say what it has. `remembered`: the fields it was mapped by before; an open
-    store still has them if no record does just now. Raises ConfigError for a column that is not there.
+    store still has them if no record does just now. `translated`: which fields refer to other records by the store's own
+    ids: field → (their type, the value type of the ids). Raises Unfit for a column that is not there.
     """
     columns = None if described is None else described.columns
     if described is not None and described.open:
@@ -163,12 +239,13 @@ def resolve(
     for name in sorted(set(names)):
         local = place.fields.get(name, name)
         if columns is not None and local not in columns:
-            raise ConfigError(
+            raise Unfit(
                 f"store {store!r}, type {spec.name!r}: there is no column {local!r}"
                 + ("" if name not in spec.key else f", which the key field {name!r} needs"),
                 nearest(local, columns) or f"it has: {', '.join(columns)}",
             )
-        fields.append(Field(name, local, types.get(name, "str")))
+        parent, stored = (translated or {}).get(name, (None, None))
+        fields.append(Field(name, local, types.get(name, "str"), parent, stored))
     for option in ("id", "changed_at", "changed_by"):
         column: str | None = getattr(place, option)
         if (
@@ -177,10 +254,17 @@ def resolve(
             and not described.open
             and column not in described.columns
         ):
-            raise ConfigError(
+            raise Unfit(
                 f"store {store!r}, type {spec.name!r}: {option} names the column {column!r}, which is not there",
                 nearest(column, described.columns) or f"it has: {', '.join(described.columns)}",
             )
+    created_at = next((field.name for field in fields if field.local == place.created_at), None)
+    if place.created_at is not None and created_at is None:
+        locals_ = [field.local for field in fields]
+        raise ConfigError(
+            f"store {store!r}, type {spec.name!r}: created_at names the column {place.created_at!r}, which is not mapped",
+            nearest(place.created_at, locals_) or f"mapped are: {', '.join(locals_)}",
+        )
     return Binding(
         spec.name,
         spec.key,
@@ -190,6 +274,7 @@ def resolve(
         place.changed_by,
         dict(place.written or place.options),
         described is not None and described.open,
+        created_at,
     )
 
 

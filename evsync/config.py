@@ -5,38 +5,29 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from evsync import plugins, secrets
+from evsync import plugins
 from evsync.accessor import Accessor
-from evsync.binding import PlaceSpec, TypeSpec, check_types, nearest
+from evsync.binding import CONTRACTS, PlaceSpec, TypeSpec, check_types, nearest
+from evsync.conversions import check_conversions
 from evsync.errors import ConfigError
+from evsync.filters import check_shape, parse_filter
+from evsync.journal.event import OWN
+from evsync.policies import Conflicts, TypeConflicts, check_stores, read_conflicts, read_type_conflicts
 from evsync.store import ROLES, Role
+from evsync.toml_table import Table
 
 FILE_NAME = "evsync.toml"
 DEFAULT_JOURNAL = "evsync.db"
 DEFAULT_MAX_DELETES = "50%"
 
-FIELD_POLICIES = ("newest", "first", "prefer", "manual")
-DELETE_POLICIES = ("edit-wins", "delete-wins", "manual")
-
-_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*\Z")
-_VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _PERCENT = re.compile(r"(\d{1,3})%\Z", re.ASCII)
 _LINE = re.compile(r" \(at line (\d+), column \d+\)\Z")
-
-
-class Conflicts(msgspec.Struct, frozen=True):
-    """The policies of `[conflicts]`; `prefer` lists the stores that win, the best first."""
-
-    fields: str = "newest"
-    delete: str = "edit-wins"
-    adopt: str = "first"
-    prefer: tuple[str, ...] = ()
 
 
 class StoreSpec(msgspec.Struct, frozen=True):
@@ -50,6 +41,7 @@ class StoreSpec(msgspec.Struct, frozen=True):
     audit_reads: bool = False
     options: dict[str, Any] = {}
     places: dict[str, PlaceSpec] = {}
+    max_changes: int | str | None = None
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -59,7 +51,7 @@ class Config(msgspec.Struct, frozen=True):
     root: Path
     journal: str = DEFAULT_JOURNAL
     conflicts: Conflicts = Conflicts()
-    type_conflicts: dict[str, dict[str, str]] = {}  # type → field → policy
+    type_conflicts: dict[str, TypeConflicts] = {}
     types: dict[str, TypeSpec] = {}
     stores: dict[str, StoreSpec] = {}
     audit_reads: bool = False
@@ -106,7 +98,7 @@ def parse_config(text: str, path: Path | None = None, environ: Mapping[str, str]
             f"{where}: {_LINE.sub('', str(error))}",
             'this line is not TOML; texts stand in quotes: name = "value"',
         ) from None
-    top = _Table(file, "", raw, os.environ if environ is None else environ)
+    top = Table(file, "", raw, os.environ if environ is None else environ)
     root = Path.cwd() if path is None else path.absolute().parent
 
     audit_reads = top.flag("audit_reads", False)
@@ -121,11 +113,13 @@ def parse_config(text: str, path: Path | None = None, environ: Mapping[str, str]
                     nearest(target, types) or f"declare it: [types.{target}]",
                 )
     stores = {name: _store(name, table, types, audit_reads) for name, table in top.tables("stores")}
+    for name, table in top.tables("types"):
+        check_stores(table.table("conflicts"), type_conflicts[name].prefer or (), stores)
     config = Config(
         path,
         root,
         top.text("journal", DEFAULT_JOURNAL),
-        _conflicts(top.table("conflicts"), stores),
+        read_conflicts(top.table("conflicts"), stores),
         type_conflicts,
         types,
         stores,
@@ -135,170 +129,8 @@ def parse_config(text: str, path: Path | None = None, environ: Mapping[str, str]
     return config
 
 
-class _Table:
-    """One table of the file. Hands out its entries checked and with the environment's variables filled in,
-    and complains at the end of those that nobody asked for."""
-
-    def __init__(self, file: str, place: str, entries: Mapping[str, Any], environ: Mapping[str, str]) -> None:
-        self.file = file
-        self.place = place
-        self.entries = entries
-        self.environ = environ
-        self.asked: set[str] = set()
-
-    def error(self, message: str, hint: str = "") -> ConfigError:
-        """A ConfigError that begins with where this table stands."""
-        return ConfigError(f"{self.file}{f', [{self.place}]' if self.place else ''}: {message}", hint)
-
-    def written(self, key: str) -> Any:
-        """The value just as it stands in the file; None if there is none."""
-        self.asked.add(key)
-        return self.entries.get(key)
-
-    def value(self, key: str) -> Any:
-        """The value, whatever it is; None if there is none."""
-        return self._fill(self.written(key))
-
-    def text(self, key: str, default: str | None = None) -> str:
-        """A text that is not empty. Without a default it must be there."""
-        found = self.value(key)
-        if found is None:
-            if default is None:
-                meant = next((entry for entry in self.entries if nearest(entry, [key])), None)
-                raise self.error(
-                    f"{key!r} is missing",
-                    f"write {key!r} in place of {meant!r}" if meant else f"add: {key} = …",
-                )
-            return default
-        if not isinstance(found, str) or not found:
-            raise self._expected(key, "a text", found)
-        return found
-
-    def optional(self, key: str) -> str | None:
-        """A text, or None if it is not there."""
-        return self.text(key) if key in self.entries else None
-
-    def texts(self, key: str) -> tuple[str, ...] | None:
-        """A list of texts, or None if it is not there."""
-        found = self.value(key)
-        if found is None:
-            return None
-        if not isinstance(found, list) or not all(isinstance(entry, str) and entry for entry in found):
-            raise self._expected(key, "a list of texts", found)
-        for entry in found:
-            if found.count(entry) > 1:
-                raise self.error(f"{key!r} names {entry!r} twice")
-        return tuple(found)
-
-    def flag(self, key: str, default: bool) -> bool:
-        """true or false."""
-        found = self.value(key)
-        if found is None:
-            return default
-        if not isinstance(found, bool):
-            raise self._expected(key, "true or false", found)
-        return found
-
-    def names(self, key: str) -> dict[str, str] | None:
-        """A table of texts, or None if it is not there."""
-        if key not in self.entries:
-            return None
-        table = self.table(key)
-        return {name: table.text(name) for name in table.entries}
-
-    def table(self, key: str) -> _Table:
-        """The table under `key`, empty if it is not there."""
-        found = self.written(key)
-        if not isinstance(found, dict | None):
-            raise self._expected(key, "a table", found)
-        place = f"{self.place}.{key}" if self.place else key
-        return _Table(self.file, place, found or {}, self.environ)
-
-    def tables(self, key: str) -> Iterable[tuple[str, _Table]]:
-        """The named tables under `key`."""
-        parent = self.table(key)
-        return [(name, parent.table(name)) for name in parent.entries]
-
-    def rest(self, known: Collection[str]) -> dict[str, Any]:
-        """The entries not asked for so far whose names are `known`."""
-        return {name: self.value(name) for name in self.entries if name in known and name not in self.asked}
-
-    def finish(self, also: Collection[str] = ()) -> None:
-        """Raises ConfigError for a key that nobody asked for; `also` are further keys that could stand here."""
-        for key in self.entries:
-            if key not in self.asked:
-                known = [*sorted(self.asked), *also]
-                raise self.error(
-                    f"unknown key {key!r}", nearest(key, known) or f"the keys are: {', '.join(known)}"
-                )
-
-    def _expected(self, key: str, expected: str, found: object) -> ConfigError:
-        if found == "":
-            return self.error(f"{key!r} is empty", f"it must be {expected}")
-        hint = (
-            f'write: {key} = ["{found}"]' if expected == "a list of texts" and isinstance(found, str) else ""
-        )
-        return self.error(f"{key!r} must be {expected}, not {_kind(found)}", hint)
-
-    def _fill(self, value: Any) -> Any:
-        """`value` with `${NAME}` in its texts replaced. Never tells a variable's value, not even in errors."""
-        if isinstance(value, str):
-            return _VARIABLE.sub(self._variable, value)
-        if isinstance(value, list):
-            return [self._fill(entry) for entry in value]
-        if isinstance(value, dict):
-            return {name: self._fill(entry) for name, entry in value.items()}
-        return value
-
-    def _variable(self, found: re.Match[str]) -> str:
-        name = found[1]
-        if name not in self.environ:
-            raise self.error(
-                f"the environment variable {name!r} is not set", f"set it before the command: export {name}=…"
-            )
-        secrets.remember(name, self.environ[name])
-        return self.environ[name]
-
-
-def _kind(value: object) -> str:
-    """What a TOML value is, without showing it: it may hold a secret."""
-    for kind, word in ((bool, "true or false"), (str, "a text"), (list, "a list"), (dict, "a table")):
-        if isinstance(value, kind):
-            return word
-    return "a number" if isinstance(value, int | float) else "a date or time"
-
-
-def _policy(table: _Table, key: str, default: str, known: tuple[str, ...]) -> str:
-    """The name of a policy, or of a function that decides where fields are concerned."""
-    policy = table.text(key, default)
-    if policy in known or (known is FIELD_POLICIES and _FUNCTION.match(policy)):
-        return policy
-    functions = ', or "module:function"' if known is FIELD_POLICIES else ""
-    raise table.error(
-        f"{key!r} is the unknown policy {table.written(key)!r}",
-        nearest(policy, known) or f"the policies are: {', '.join(known)}{functions}",
-    )
-
-
-def _conflicts(table: _Table, stores: Collection[str]) -> Conflicts:
-    found = Conflicts(
-        _policy(table, "fields", "newest", FIELD_POLICIES),
-        _policy(table, "delete", "edit-wins", DELETE_POLICIES),
-        _policy(table, "adopt", "first", FIELD_POLICIES),
-        table.texts("prefer") or (),
-    )
-    for store in found.prefer:
-        if store not in stores:
-            raise table.error(
-                f"'prefer' names the unknown store {store!r}",
-                nearest(store, stores) or f"the stores are: {', '.join(stores) or 'none so far'}",
-            )
-    table.finish()
-    return found
-
-
-def _type(name: str, table: _Table) -> tuple[TypeSpec, dict[str, str]]:
-    """A type, and the policies of its fields."""
+def _type(name: str, table: Table) -> tuple[TypeSpec, TypeConflicts]:
+    """A type, and its policies."""
     key = table.texts("key")
     if not key:
         raise table.error(
@@ -309,22 +141,57 @@ def _type(name: str, table: _Table) -> tuple[TypeSpec, dict[str, str]]:
     if fields is not None:
         check_types(f"{table.file}, [types.{name}.fields]", fields)
     references = table.names("references") or {}
-    policies = table.table("conflicts")
-    if fields is not None:
-        known = {*fields, *key}
-        for place, used in ((table, references), (policies, policies.entries)):
-            for field in used:
-                if field not in known:
-                    raise place.error(
-                        f"{field!r} is no field of {name!r}",
-                        nearest(field, known) or f"the fields are: {', '.join(sorted(known))}",
-                    )
-    conflicts = {field: _policy(policies, field, "newest", FIELD_POLICIES) for field in policies.entries}
+    for field, target in references.items():
+        if field in key and target == name:
+            raise table.error(
+                f"the key field {field!r} references its own type",
+                "a key cannot be made of keys of the same type: choose another `key`",
+            )
+    known = None if fields is None else {*fields, *key}
+    for field in references:
+        if known is not None and field not in known:
+            raise table.error(
+                f"{field!r} is no field of {name!r}",
+                nearest(field, known) or f"the fields are: {', '.join(sorted(known))}",
+            )
+    conflicts = read_type_conflicts(table.table("conflicts"), name, known)
+    match = _match(table, name, known)
+    contract = table.text("contract", "evolve")
+    if contract not in CONTRACTS:
+        raise table.error(
+            f"unknown contract {table.written('contract')!r}",
+            nearest(contract, CONTRACTS) or f"the contracts are: {', '.join(CONTRACTS)}",
+        )
     table.finish()
-    return TypeSpec(name, key, fields, references), conflicts
+    return TypeSpec(name, key, fields, references, match, contract), conflicts
 
 
-def _store(name: str, table: _Table, types: Mapping[str, TypeSpec], audit_reads: bool) -> StoreSpec:
+def _match(table: Table, type: str, known: Collection[str] | None) -> tuple[tuple[str, ...], ...]:
+    """Lists of fields; which fields there are is only known here if they are declared."""
+    found = table.value("match")
+    if found is None:
+        return ()
+    example = 'match = [["email"], ["name", "born"]]'
+    if not isinstance(found, list) or not all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in found
+    ):
+        raise table.error("'match' must be a list of lists of fields", f"write: {example}")
+    if not found or not all(found):
+        raise table.error("'match' is empty, or has an empty list in it", f"name fields: {example}")
+    for name in (name for names in found for name in names):
+        if known is not None and name not in known:
+            raise table.error(
+                f"'match': {name!r} is no field of {type!r}",
+                nearest(name, known) or f"the fields are: {', '.join(sorted(known))}",
+            )
+    return tuple(tuple(dict.fromkeys(names)) for names in found)
+
+
+def _store(name: str, table: Table, types: Mapping[str, TypeSpec], audit_reads: bool) -> StoreSpec:
+    if name == OWN:
+        raise table.error(
+            f"a store cannot be called {OWN!r}: that is who decides in the journal", "give it another name"
+        )
     url = table.text("url")
     shown_url = str(table.written("url"))
     known = _accessor(table, url, shown_url).options
@@ -334,7 +201,8 @@ def _store(name: str, table: _Table, types: Mapping[str, TypeSpec], audit_reads:
             f"unknown role {table.written('role')!r}",
             nearest(role, ROLES) or f"the roles are: {', '.join(ROLES)}",
         )
-    max_deletes = _max_deletes(table)
+    max_deletes = _limit(table, "max_deletes")
+    max_changes = _limit(table, "max_changes")
     audit_reads = table.flag("audit_reads", audit_reads)
     places = {}
     for type_name, place in table.tables("types"):
@@ -351,10 +219,20 @@ def _store(name: str, table: _Table, types: Mapping[str, TypeSpec], audit_reads:
         )
     options = table.rest(known)
     table.finish(known)
-    return StoreSpec(name, url, shown_url, role, max_deletes, audit_reads, options, places)
+    return StoreSpec(
+        name,
+        url,
+        shown_url,
+        role,
+        DEFAULT_MAX_DELETES if max_deletes is None else max_deletes,
+        audit_reads,
+        options,
+        places,
+        max_changes,
+    )
 
 
-def _accessor(table: _Table, url: str, shown_url: str) -> Accessor:
+def _accessor(table: Table, url: str, shown_url: str) -> Accessor:
     scheme, colon, _ = url.partition(":")
     schemes = plugins.schemes()
     if not colon or scheme not in schemes:
@@ -366,20 +244,19 @@ def _accessor(table: _Table, url: str, shown_url: str) -> Accessor:
     return plugins.accessor(scheme, where=f"{table.file}, [{table.place}]")
 
 
-def _max_deletes(table: _Table) -> int | str:
-    found = table.value("max_deletes")
+def _limit(table: Table, key: str) -> int | str | None:
+    """A number of records or a percentage of them, None if it is not there."""
+    found = table.value(key)
     if found is None:
-        return DEFAULT_MAX_DELETES
+        return None
     if isinstance(found, int) and not isinstance(found, bool) and found >= 0:
         return found
     if isinstance(found, str) and (percent := _PERCENT.match(found)) and int(percent[1]) <= 100:
         return found
-    raise table.error(
-        "'max_deletes' must be a number of records, or a percentage", 'write: max_deletes = "50%"'
-    )
+    raise table.error(f"{key!r} must be a number of records, or a percentage", f'write: {key} = "50%"')
 
 
-def _place(table: _Table, spec: TypeSpec, known: Collection[str]) -> PlaceSpec:
+def _place(table: Table, spec: TypeSpec, known: Collection[str]) -> PlaceSpec:
     fields = table.names("fields") or {}
     only = table.texts("only")
     ignore = table.texts("ignore") or ()
@@ -396,13 +273,77 @@ def _place(table: _Table, spec: TypeSpec, known: Collection[str]) -> PlaceSpec:
     for name in spec.key:
         if name in ignore or local_of(name) in ignore:
             raise table.error(f"the key field {name!r} cannot be ignored", "take it out of 'ignore'")
+    by_key = table.texts("by_key") or ()
+    for name in by_key:
+        if name not in spec.references:
+            raise table.error(
+                f"'by_key' names {name!r}, which is no reference of {spec.name!r}",
+                nearest(name, spec.references)
+                or f"the references are: {', '.join(spec.references) or 'none'}",
+            )
+    created_at = table.optional("created_at")
+    max_deletes, max_changes = _limit(table, "max_deletes"), _limit(table, "max_changes")
     changed_at, changed_by, own_id = (
         table.optional("changed_at"),
         table.optional("changed_by"),
         table.optional("id"),
     )
+    selection = _selection(table, spec, only, ignore)
     options = table.rest(known)
     written = {name: table.entries[name] for name in options}
-    place = PlaceSpec(own_id, fields, only, ignore, changed_at, changed_by, options, written)
+    place = PlaceSpec(
+        own_id,
+        fields,
+        only,
+        ignore,
+        changed_at,
+        changed_by,
+        by_key,
+        options,
+        written,
+        created_at,
+        max_deletes,
+        max_changes,
+        **selection,
+    )
     table.finish(known)
     return place
+
+
+def _selection(
+    table: Table, spec: TypeSpec, only: Collection[str] | None, ignore: Collection[str]
+) -> dict[str, Any]:
+    """The filter, the one-way fields and the conversions of a place. Values stand in them as they are written:
+    they are kept in the journal, where no secret may come."""
+    where = dict(table.table("where").entries)
+    convert = dict(table.table("convert").entries)
+    read_only, write_only = table.texts("read_only") or (), table.texts("write_only") or ()
+    place = f"{table.file}, [{table.place}]"
+    check_shape(place, where)
+    check_conversions(place, convert)
+    if spec.fields is not None:
+        declared = {**dict.fromkeys(spec.key, "str"), **spec.fields}
+        parse_filter(place, where, declared)
+    for option, names in (("read_only", read_only), ("write_only", write_only), ("convert", tuple(convert))):
+        for name in names:
+            if spec.fields is not None and name not in {*spec.fields, *spec.key}:
+                raise table.error(
+                    f"{option!r} names the unknown field {name!r}",
+                    nearest(name, spec.fields) or f"the fields are: {', '.join(spec.fields)}",
+                )
+            if name in ignore or (only is not None and name not in {*only, *spec.key}):
+                raise table.error(
+                    f"{option!r} names {name!r}, which this store leaves out",
+                    f"take it out of {'ignore' if name in ignore else option!r}",
+                )
+            if name in spec.key and option != "convert":
+                raise table.error(
+                    f"the key field {name!r} cannot be {option!r}",
+                    "by the key two stores mean the same record, so it goes both ways",
+                )
+    for name in read_only:
+        if name in write_only:
+            raise table.error(
+                f"{name!r} is both 'read_only' and 'write_only'", "to leave it out altogether: ignore = …"
+            )
+    return {"where": where, "read_only": read_only, "write_only": write_only, "convert": convert}

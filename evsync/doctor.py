@@ -20,7 +20,8 @@ from evsync.ingesting import yet_to_come
 from evsync.journal.journal import Journal
 from evsync.journal.schema import FORMAT
 from evsync.linked import Linked
-from evsync.projections.guards import emptied, mapping_changed, too_many_deletes
+from evsync.projections.guarding import Allowed, guard
+from evsync.projections.guards import mapping_changed
 from evsync.projections.replicas import BindingState, Quarantined, binding_state, frozen_types, mapped_fields
 from evsync.projections.staging import Staged, stage
 from evsync.store import Store
@@ -248,17 +249,22 @@ class _Examination:
         store = self._store
         if store.role == "target":
             return
-        reason = emptied(found.known, found.found) or too_many_deletes(
-            found.known, found.gone, store.max_deletes
-        )
-        if reason:
+        state = binding_state(self._journal, store.name, self._type)
+        for one in guard(self._journal, store, self._type, found, state, Allowed(mapping=True)):
+            check = "deletions" if one.option == "--allow-deletes" else "changes"
             yield self._not_ok(
-                "deletions", reason, f"if that is meant: evsync ingest {store.name} --allow-deletes"
+                check, one.reason, f"if that is meant: evsync ingest {store.name} {one.option}"
             )
 
     def _mapping(self, binding: Binding, state: BindingState | None) -> Iterator[Check]:
         before: Mapping[str, Any] | None = None if state is None else state.mapping
-        reason = mapping_changed(before, binding.as_document(), binding.open)
+        reason = mapping_changed(
+            before,
+            binding.as_document(),
+            binding.open,
+            binding.contract,
+            evolves=self._store.role != "target",
+        )
         if reason is None:
             named = (f.name if f.name == f.local else f"{f.name} = {f.local}" for f in binding.fields)
             yield self._ok("mapping", ", ".join(named))

@@ -30,6 +30,10 @@ class ConfigError(EvsyncError):
     code = "config"
 
 
+class Unfit(ConfigError):
+    """The configuration names what one store does not have. Stops this store, no other."""
+
+
 class UsageError(EvsyncError):
     """A command or method was called with something it cannot take."""
 
@@ -78,6 +82,15 @@ class BadValue(EvsyncError):
         super().__init__(f"{shown} is not of type {type_name}" + (f": {reason}" if reason else ""))
 
 
+class NotConvertible(BadValue):
+    """A value that its field's conversion cannot carry over, or not back again."""
+
+    code = "not-convertible"
+
+    def __init__(self, message: str) -> None:
+        EvsyncError.__init__(self, message)
+
+
 class StoreError(EvsyncError):
     """A store could not be read or written. Stops this store, no other."""
 
@@ -116,8 +129,9 @@ class DuplicateKey(StoreError):
 class Retry(StoreError):
     """A passing trouble (a lock, a timeout, "too many requests"): class *retry*.
 
-    `retry_after`: seconds the store asked us to wait, or None."""
+    `retry_after`: seconds the store asked us to wait, or None. Where it concerns the store as a whole: exit code 3."""
 
+    exit_code = 3
     code = "retry"
 
     def __init__(self, message: str, hint: str = "", retry_after: float | None = None) -> None:

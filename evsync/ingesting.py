@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
 
 from evsync import __version__
-from evsync.accessor import CanFeed
+from evsync.accessor import CanDescribe, CanFeed
 from evsync.errors import EvsyncError, GuardTripped, StoreError, Unreachable
 from evsync.journal.journal import Journal, clock
 from evsync.linked import Linked
 from evsync.projections.feeding import enter_feed, stage_feed
-from evsync.projections.guards import emptied, mapping_changed, too_many_deletes
-from evsync.projections.ingest import Counts, Ingest
+from evsync.projections.guarding import Allowed, Tripped, guard
+from evsync.projections.ingest import Adoption, Counts, Ingest
 from evsync.projections.merge import Rules
-from evsync.projections.reader import Reader
+from evsync.projections.references import forget_expected, reader_of
 from evsync.projections.replicas import (
     BindingState,
     Replicas,
@@ -22,12 +23,15 @@ from evsync.projections.replicas import (
     clear_intents,
     ensure_binding,
     freeze_types,
+    look_at_all,
     note,
+    only_elsewhere,
     set_mapping,
     set_position,
 )
-from evsync.projections.staging import Progress, Staged, stage
+from evsync.projections.staging import Progress, Staged, ids_ahead, stage
 from evsync.report import COUNTS, Report, as_store_error, code_of
+from evsync.settling import settle
 from evsync.store import Store
 
 
@@ -36,39 +40,43 @@ def run_ingest(
     chosen: Sequence[Store],
     *,
     dry_run: bool,
-    allow_deletes: bool,
-    allow_mapping: bool,
+    allowed: Allowed,
     progress: Progress | None,
+    command: str = "ingest",
 ) -> Report:
-    """Observe the chosen stores and journal what changed. Raises GuardTripped before anything is journalled."""
+    """Observe the chosen stores and journal what changed. Raises GuardTripped before anything is journalled.
+    `command`: what the person called, to be told with the option that lets it through."""
     journal, bound = linked.journal, linked.bound
     errors: dict[str, EvsyncError] = {
         store.name: bound.errors[store.name] for store in chosen if store.name in bound.errors
     }
     staged: list[tuple[Store, str, Staged]] = []
-    reasons: dict[str, list[tuple[str, str]]] = {}
+    tripped: dict[tuple[str, str], list[Tripped]] = {}
+    forget_expected(journal)
     for store, type in [(one, name) for one in chosen for name in linked.ordered(one.types)]:
         if store.name in bound.errors:
             continue
         try:
             if yet_to_come(linked, store, type):
                 continue
+            read = {name for one, name, _ in staged if one is store}
+            for parent in {f.references for f in store.binding(type).translated} - read:
+                assert parent is not None  # of its own type, or in a circle
+                ids_ahead(journal, store, parent)
             state = binding_state(journal, store.name, type)
             found = _read(journal, store, type, state, progress)
         except (StoreError, OSError) as error:
             errors.setdefault(store.name, as_store_error(error, store))
             continue
         staged.append((store, type, found))
-        tripped = _guards(
-            store, type, found, None if state is None else state.mapping, allow_deletes, allow_mapping
-        )
-        if tripped:
-            reasons.setdefault(store.name, []).append(tripped)
+        reasons = guard(journal, store, type, found, state, allowed)
+        if reasons:
+            tripped[store.name, type] = reasons
     report = Report(command="ingest", ok=True, dry_run=dry_run, run=None, first=None, last=None, stores=[])
-    if reasons:
+    if tripped:
         for _, _, found in staged:
             found.different.discard()
-        raise _stopped(report, chosen, reasons)
+        raise _stopped(report, chosen, tripped, command)
     return _enter(linked, chosen, staged, errors, report, progress)
 
 
@@ -98,33 +106,55 @@ def _enter(
 ) -> Report:
     journal = linked.journal
     before = journal.head().seq
+    known = {type for type in {type for _, type, _ in staged} if journal.has_type(type)}
     with journal.write():
         run = journal.begin_run("ingest", __version__)
         for type in {type: None for _, type, _ in staged}:
             freeze_types(journal, type, linked.bound.types[type])
     totals = {store.name: Counts() for store in chosen}
+    created: dict[str, int] = {}
+    adoptions: dict[tuple[str, str], Adoption] = {}
     for store, type, found in staged:
         with journal.write():
             state = ensure_binding(journal, store.name, type)
-        reader = Reader(store.binding(type), store.accessor(type))
-        ingest = Ingest(journal, store, type, reader, linked.rules.get(type, Rules()), state, run)
+        reader = reader_of(journal, store, type)
+        ingest = Ingest(
+            journal,
+            store,
+            type,
+            reader,
+            linked.rules.get(type, Rules()),
+            state,
+            run,
+            linked.types[type].match,
+        )
         if found.by_feed:
             enter_feed(ingest, found, progress)
         else:
             ingest.enter(found, progress)
         totals[store.name].add(ingest.counts)
+        created[type] = created.get(type, 0) + ingest.counts.created
+        if found.first_met and (state.mapping is None or found.found):
+            adoptions[store.name, type] = ingest.adoption()
         with journal.write():
             if found.position is not None:
                 set_position(journal, state.id, found.position)
-            set_mapping(journal, state.id, store.binding(type).as_document())
+            mapping = store.binding(type).as_document()
+            if state.mapping is not None and any(
+                state.mapping.get(name) != mapping.get(name) for name in ("where", "read_only", "write_only")
+            ):
+                look_at_all(journal, state.id, type)
+            set_mapping(journal, state.id, mapping)
             clear_intents(journal, state.id)
             Replicas(journal, state.id).quarantine(found.bad, clock())
+    settle(journal, run)
     for store in chosen:
         error = errors.get(store.name)
         report["stores"].append(
             {
                 "store": store.name,
                 **{name: getattr(totals[store.name], name) for name in COUNTS},
+                "adoption": _adoption(journal, store, adoptions, known, created),
                 "error": None if error is None else error.message,
             }
         )
@@ -142,10 +172,37 @@ def _enter(
     return report
 
 
+def _adoption(
+    journal: Journal,
+    store: Store,
+    adoptions: Mapping[tuple[str, str], Adoption],
+    known: Collection[str],
+    created: Mapping[str, int],
+) -> dict[str, int] | None:
+    """How a store met for the first time compares with the journal, now that all stores were entered."""
+    total = None
+    for (name, type), adoption in adoptions.items():
+        if name != store.name:
+            continue
+        total = total or Adoption()
+        if type in known:
+            state = binding_state(journal, name, type)
+            assert state is not None
+            adoption.missing = only_elsewhere(journal, type, state.id)
+        else:  # all that there is was created in this run
+            adoption.missing = created[type] - adoption.new - adoption.matched - adoption.differ
+        total.add(adoption)
+    return None if total is None else msgspec.structs.asdict(total)
+
+
 def yet_to_come(linked: Linked, store: Store, type: str) -> bool:
     """Whether the store is one that a replay will create: not there, never was, and there is something to create it from."""
     journal, bound = linked.journal, linked.bound
     if (store.name, type) not in bound.missing or store.role == "source":
+        return False
+    accessor = store.accessor(type)
+    if isinstance(accessor, CanDescribe) and accessor.describe(store, type) is not None:
+        bound.missing.discard((store.name, type))  # it came since
         return False
     state = binding_state(journal, store.name, type)
     if state is not None and Replicas(journal, state.id).any():
@@ -161,43 +218,38 @@ def yet_to_come(linked: Linked, store: Store, type: str) -> bool:
     return journal.has_type(type) or any((other.name, type) not in bound.missing for other in others)
 
 
-def _guards(
-    store: Store,
-    type: str,
-    found: Staged,
-    mapping: Mapping[str, Any] | None,
-    allow_deletes: bool,
-    allow_mapping: bool,
-) -> tuple[str, str] | None:
-    """The reason why this looks like an accident, and the option that allows it."""
-    if not allow_mapping:
-        binding = store.binding(type)
-        reason = mapping_changed(mapping, binding.as_document(), binding.open)
-        if reason:
-            return f"type {type!r}: {reason}", "--allow-mapping"
-    if not allow_deletes:
-        reason = None if found.by_feed else emptied(found.known, found.found)
-        reason = reason or too_many_deletes(found.known, found.gone, store.max_deletes)
-        if reason:
-            return f"type {type!r}: {reason}", "--allow-deletes"
-    return None
-
-
 def _stopped(
-    report: Report, chosen: Sequence[Store], reasons: Mapping[str, list[tuple[str, str]]]
+    report: Report,
+    chosen: Sequence[Store],
+    tripped: Mapping[tuple[str, str], Sequence[Tripped]],
+    command: str,
 ) -> GuardTripped:
     """The error that ends the run, with the report of what was about to happen."""
     report["ok"] = False
+    options: dict[str, dict[str, None]] = {}
     for store in chosen:
-        told = "; ".join(reason for reason, _ in reasons.get(store.name, []))
-        report["stores"].append({"store": store.name, **dict.fromkeys(COUNTS, 0), "error": told or None})
-    name = next(iter(reasons))
-    options = " ".join(dict.fromkeys(option for _, option in reasons[name]))
-    guard = GuardTripped(
-        f"stopped before anything was journalled: store {name!r}, "
-        + "; ".join(reason for reason, _ in reasons[name]),
-        f"if that is meant: evsync ingest {name} {options}",
+        told = []
+        for (name, type), reasons in tripped.items():
+            if name == store.name:
+                told += [f"type {type!r}: {one.reason}" for one in reasons]
+                options.setdefault(name, {}).update(dict.fromkeys(one.option for one in reasons))
+        error = "; ".join(told) or None
+        report["stores"].append(
+            {"store": store.name, **dict.fromkeys(COUNTS, 0), "adoption": None, "error": error}
+        )
+    if command == "ingest":
+        ways = [f"evsync ingest {name} {' '.join(allowing)}" for name, allowing in options.items()]
+    else:
+        ways = [f"evsync {command} {' '.join({o: None for one in options.values() for o in one})}"]
+    stopped = GuardTripped(
+        "stopped before anything was journalled or written: "
+        + "; ".join(
+            f"store {name!r}, type {type!r}: {one.reason} ({one.ahead})"
+            for (name, type), reasons in tripped.items()
+            for one in reasons
+        ),
+        f"if that is meant: {' && '.join(ways)}",
     )
-    report.exit_code = guard.exit_code
-    guard.document = report
-    return guard
+    report.exit_code = stopped.exit_code
+    stopped.document = report
+    return stopped

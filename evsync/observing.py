@@ -11,6 +11,7 @@ from evsync.journal.journal import Journal
 from evsync.projections.ingest import Found, Ingest
 from evsync.projections.merge import Rules
 from evsync.projections.reader import BadRow, Reader, Record, id_beside
+from evsync.projections.references import reader_of
 from evsync.projections.replicas import Replica, Replicas, ensure_binding, set_mapping
 from evsync.store import Operated, Store
 from evsync.values import encode
@@ -49,7 +50,7 @@ class Observing:
     def _enter(self, done: Operated) -> None:
         journal = self._journal()
         store, type = done.store, done.type
-        reader = Reader(store.binding(type), store.accessor(type))
+        reader = reader_of(journal, store, type)
         with journal.write():
             if self._run is None:
                 self._run = journal.begin_run("api", __version__)

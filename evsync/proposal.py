@@ -234,6 +234,7 @@ journal = "evsync.db"  # where all changes are written down
 
 # [types.contact]        # a kind of record, and the fields by which two stores mean the same one
 # key = ["email"]
+# match = [["name", "since"]]       # how else to know a record, when two stores first meet
 # [types.contact.fields] # str int float decimal bool date time datetime uuid bytes json
 # email = "str"
 # name = "str"
@@ -252,4 +253,5 @@ journal = "evsync.db"  # where all changes are written down
 # url = "csv:mailing.csv"
 # [stores.mailing.types.contact]
 # only = ["email", "name"]          # the fields that this store holds
+# where = { since = { min = "2020-01-01" } }   # and the records
 """

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from evsync import plugins
 from evsync.accessor import Accessor, CanCreate
-from evsync.binding import Binding, PlaceSpec
+from evsync.binding import Binding, Field, PlaceSpec
 from evsync.data import Data
 from evsync.errors import ConfigError, Unreachable, UsageError
-from evsync.values import ABSENT, read
+from evsync.values import ABSENT, read, to_text, wire_of
 
 Operation = Literal["create", "read", "update", "delete"]
 Role = Literal["both", "source", "target"]
@@ -29,6 +29,16 @@ class Operated(NamedTuple):
     new: Data | None
     actor: str | None
 
+
+class Translation(Protocol):
+    """What the store calls a record of another type, and which record it means by that."""
+
+    def key_of(self, type: str, local: Any) -> str: ...
+
+    def id_of(self, type: str, key: str) -> int | str: ...
+
+
+_MISSING = object()
 
 Observer = Callable[[Operated], None]
 
@@ -54,6 +64,7 @@ class Store:
         options: Mapping[str, Any] | None = None,
         root: Path | None = None,
         shown_url: str | None = None,
+        max_changes: int | str | None = None,
     ) -> None:
         if role not in ROLES:
             raise UsageError(f"store {name!r}: unknown role {role!r}", f"the roles are: {', '.join(ROLES)}")
@@ -62,6 +73,7 @@ class Store:
         self.shown_url = shown_url or url  # secrets not filled in; the only one to be printed
         self.role: Role = role
         self.max_deletes = max_deletes
+        self.max_changes = max_changes
         self.options: dict[str, Any] = dict(options or {})
         self.root = root or Path.cwd()
         self.places: dict[str, PlaceSpec] = dict(places or {})
@@ -69,6 +81,7 @@ class Store:
         self._default = accessor
         self._bindings: dict[str, Binding] = {}
         self._binder: Callable[[], None] | None = None
+        self._references: Callable[[], Translation] | None = None
         self._observers: list[tuple[frozenset[Operation] | None, Observer]] = []
 
     def __repr__(self) -> str:
@@ -106,6 +119,18 @@ class Store:
 
     # -- what the engine asks --------------------------------------------------------------------------
 
+    def most_deletes(self, type: str) -> int | str:
+        """How many records of `type` may be gone at once: a count or a percentage."""
+        place = self.places.get(type)
+        found = None if place is None else place.max_deletes
+        return self.max_deletes if found is None else found
+
+    def most_changes(self, type: str) -> int | str | None:
+        """How many may have changed at once, if there is a limit."""
+        place = self.places.get(type)
+        found = None if place is None else place.max_changes
+        return self.max_changes if found is None else found
+
     def accessor(self, type: str) -> Accessor:
         """The accessor of `type`."""
         found = self._accessors.get(type)
@@ -118,6 +143,14 @@ class Store:
     def bind(self, binding: Binding) -> None:
         """Fix how a type lies in this store. A synchronizer does it; without one, call it once per type."""
         self._bindings[binding.type] = binding
+
+    def is_bound(self, type: str) -> bool:
+        """Whether it is fixed already how `type` lies in this store."""
+        return type in self._bindings
+
+    def translate_with(self, references: Callable[[], Translation]) -> None:
+        """Have references between records translated, where this store means them by ids of its own."""
+        self._references = references
 
     def bind_with(self, binder: Callable[[], None]) -> None:
         """Have `binder` bind this store's types when the first of them is needed."""
@@ -147,7 +180,10 @@ class Store:
             raise UsageError(
                 f"type {type!r} has the key {', '.join(binding.key)}: {len(binding.key)} value(s), not {len(key)}"
             )
-        name = dict(zip(binding.key_locals, key, strict=True))
+        name = {
+            binding.local_of[field]: _to_local(binding, field, value)
+            for field, value in zip(binding.key, key, strict=True)
+        }
         return self._read(type, self.accessor(type).get_by_name(self, type, name), actor)
 
     def find(self, type: str, *, actor: str | None = None, **match: Any) -> Iterator[Data]:
@@ -203,7 +239,7 @@ class Store:
                 f"{data.type!r}: the key field(s) {', '.join(missing)} are needed to find the record"
             )
         return accessor.get_by_name(
-            self, data.type, {binding.local_of[name]: data.fields[name] for name in binding.key}
+            self, data.type, self._localise(binding, {name: data.fields[name] for name in binding.key})
         )
 
     def _localise(self, binding: Binding, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,11 +249,27 @@ class Store:
                 f"store {self.name!r}, type {binding.type!r}: no field {unknown[0]!r}",
                 f"it has: {', '.join(binding.names)}",
             )
-        types = binding.local_types
         return {
-            (local := binding.local_of[name]): value if value is ABSENT else read(types[local], value)
-            for name, value in fields.items()
+            field.local: value
+            if value is None or value is ABSENT
+            else self._local_value(binding, field, value)
+            for field in binding.fields
+            if (value := fields.get(field.name, _MISSING)) is not _MISSING
         }
+
+    def _local_value(self, binding: Binding, field: Field, value: Any) -> Any:
+        if field.name in binding.convert:
+            return _to_local(binding, field.name, value)
+        typed = read(field.type, value)
+        if field.references is None or self._references is None:
+            return typed
+        id = self._references().id_of(field.references, to_text(field.type, typed))
+        return id if field.local_type is None else read(field.local_type, id)
+
+    def _canonical_value(self, type: str, binding: Binding, field: Field, raw: Any) -> Any:
+        if field.references is None or self._references is None or raw is None:
+            return _to_canonical(self.accessor(type), binding, field, raw)
+        return read(field.type, self._references().key_of(field.references, raw))
 
     def _local(self, data: Data) -> Data:
         binding = self.binding(data.type)
@@ -229,7 +281,7 @@ class Store:
         for field in binding.fields:
             raw = local.fields.get(field.local, ABSENT)
             if raw is not ABSENT:
-                fields[field.name] = native(self.accessor(type), field.type, raw)
+                fields[field.name] = self._canonical_value(type, binding, field, raw)
         return Data(type, fields, local.key, local.id, local.version, local.changed_at, local.changed_by)
 
     def _read(self, type: str, found: Data | None, actor: str | None) -> Data | None:
@@ -244,6 +296,23 @@ class Store:
         for operations, observer in list(self._observers):
             if operations is None or op in operations:
                 observer(Operated(self, op, type, old, new, actor))
+
+
+def _to_local(binding: Binding, name: str, typed: Any) -> Any:
+    """What the store holds for a field's value; without a conversion just that."""
+    conversion = binding.convert.get(name)
+    return (
+        typed if conversion is None or typed is None else conversion.local_of(wire_of(conversion.type, typed))
+    )
+
+
+def _to_canonical(accessor: Accessor, binding: Binding, field: Field, raw: Any) -> Any:
+    conversion = binding.convert.get(field.name)
+    if conversion is None or raw is None:
+        return native(accessor, field.type, raw)
+    return conversion.typed_of(
+        raw if conversion.local_type is None else native(accessor, conversion.local_type, raw)
+    )
 
 
 def native(accessor: Accessor, type_name: str, raw: Any) -> Any:

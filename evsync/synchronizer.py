@@ -13,19 +13,25 @@ from evsync.binding import TypeSpec, nearest
 from evsync.config import Config
 from evsync.errors import ConfigError, GuardTripped, UsageError
 from evsync.ingesting import run_ingest
+from evsync.journal import conflicts, troubles
+from evsync.journal.event import OWN
 from evsync.journal.journal import Journal
 from evsync.journal.query import Filter, log, position
 from evsync.journal.verify import verify
 from evsync.linked import Linked
 from evsync.observing import Observing
+from evsync.projections.guarding import Allowed
 from evsync.projections.merge import Rules
-from evsync.projections.projector import Options
+from evsync.projections.projection import Options
+from evsync.projections.references import References
 from evsync.projections.replicas import frozen_types, mapped_fields
 from evsync.projections.staging import Progress
 from evsync.replaying import guard_mappings, run_replay
 from evsync.report import Report
+from evsync.resolving import Choice, check, resolve
 from evsync.rules import rules_of
 from evsync.store import Store
+from evsync.undoing import undo
 
 Document = dict[str, Any]
 
@@ -49,6 +55,11 @@ class Synchronizer:
         audit_reads: Iterable[str] = (),
     ) -> None:
         self.stores = {store.name: store for store in stores}
+        if OWN in self.stores:
+            raise UsageError(
+                f"a store cannot be called {OWN!r}: that is who decides in the journal",
+                "give it another name",
+            )
         specs = types.values() if isinstance(types, Mapping) else types
         self.types = {spec.name: spec for spec in specs}
         self.path = None if journal is None else Path(journal)
@@ -59,6 +70,7 @@ class Synchronizer:
         self._observing = Observing(self.stores.values(), self.journal, self.rules, frozenset(audit_reads))
         for store in self.stores.values():
             store.bind_with(self._bind_for_operation)
+            store.translate_with(lambda store=store: References(self.journal(), store))  # type: ignore[misc]
 
     @classmethod
     def from_config(cls, config: Config) -> Synchronizer:
@@ -73,6 +85,7 @@ class Synchronizer:
                 options=spec.options,
                 root=config.root,
                 shown_url=spec.shown_url,
+                max_changes=spec.max_changes,
             )
             for spec in config.stores.values()
         ]
@@ -81,7 +94,7 @@ class Synchronizer:
             config.types,
             _journal_path(config),
             rules={
-                name: rules_of(config.conflicts, config.type_conflicts.get(name, {}), config.root)
+                name: rules_of(config.conflicts, config.type_conflicts.get(name), config.root)
                 for name in config.types
             },
             audit_reads=[spec.name for spec in config.stores.values() if spec.audit_reads],
@@ -109,6 +122,7 @@ class Synchronizer:
         dry_run: bool = False,
         allow_deletes: bool = False,
         allow_mapping: bool = False,
+        allow_changes: bool = False,
         progress: Progress | None = None,
     ) -> Report:
         """Observe the stores (all that are read, by default) and journal what changed.
@@ -117,14 +131,10 @@ class Synchronizer:
         found looks like an accident; then nothing was journalled."""
         chosen = self._chosen(stores, "target", "ingest", "it is a target, never read as a source")
         journal = self.journal(create=not dry_run)
+        allowed = Allowed(allow_deletes, allow_mapping, allow_changes)
         with journal.rehearsal() if dry_run else nullcontext():
             return run_ingest(
-                self._linked(chosen),
-                chosen,
-                dry_run=dry_run,
-                allow_deletes=allow_deletes,
-                allow_mapping=allow_mapping,
-                progress=progress,
+                self._linked(chosen), chosen, dry_run=dry_run, allowed=allowed, progress=progress
             )
 
     def replay(
@@ -137,40 +147,115 @@ class Synchronizer:
         dry_run: bool = False,
         strict: bool = False,
         allow_deletes: bool = False,
+        retry: bool = False,
         progress: Progress | None = None,
     ) -> Report:
         """Bring stores (all that may be written, by default) to the journal's state, or to that of `until`, a
-        position or a time. `strict`: a record that fails makes the run fail."""
+        position or a time. `strict`: a record that fails makes the run fail. `retry`: records that failed are tried now,
+        not when their time has come."""
         chosen = self._chosen(stores, "source", "replay", "it is a source, never written")
         journal = self.journal(create=not dry_run)
         goal = None if until is None else position(journal, str(until))
-        options = Options(goal, each, rebuild, dry_run, allow_deletes)
+        options = Options(goal, each, rebuild, dry_run, allow_deletes, retry)
         return run_replay(self._linked(chosen), chosen, options, strict=strict, progress=progress)
 
+    def retry(self, store: str | None = None, progress: Progress | None = None) -> Report:
+        """Replay the stores with failing records (or this one), and try those records now, not when their time has come."""
+        failing = {failure["store"] for failure in self.failures(store)}
+        return self.replay([name for name in self.stores if name in failing], retry=True, progress=progress)
+
     def sync(
-        self, allow_deletes: bool = False, allow_mapping: bool = False, progress: Progress | None = None
+        self,
+        allow_deletes: bool = False,
+        allow_mapping: bool = False,
+        progress: Progress | None = None,
+        *,
+        allow_changes: bool = False,
+        dry_run: bool = False,
     ) -> Report:
-        """Ingest all, replay all. Raises GuardTripped before anything is journalled or written."""
-        ingest = Report(command="ingest", ok=True, dry_run=False, run=None, first=None, last=None, stores=[])
-        replay = Report(command="replay", ok=True, dry_run=False, run=None, stores=[])
+        """Ingest all, replay all. Raises GuardTripped before anything is journalled, or before anything is written.
+
+        `dry_run`: say what would be found, and plan the replay as it would follow, but keep nothing of it."""
+        ingest = Report(
+            command="ingest", ok=True, dry_run=dry_run, run=None, first=None, last=None, stores=[]
+        )
+        replay = Report(command="replay", ok=True, dry_run=dry_run, run=None, stores=[])
         targets = [store for store in self.stores.values() if store.role == "target"]
-        try:
-            guard_mappings(self._linked(targets), targets, Options(), replay)
-            ingest = self.ingest(allow_deletes=allow_deletes, allow_mapping=allow_mapping, progress=progress)
-        except GuardTripped as guard:
-            stopped = guard.document or {}
-            guard.document = Report(
-                command="sync",
-                ok=False,
-                ingest=stopped if stopped.get("command") == "ingest" else ingest,
-                replay=stopped if stopped.get("command") == "replay" else replay,
-            )
-            raise
-        replay = self.replay(progress=progress)
+        read = self._chosen(None, "target", "ingest", "")
+        written = self._chosen(None, "source", "replay", "")
+        allowed = Allowed(allow_deletes, allow_mapping, allow_changes)
+        journal = self.journal(create=not dry_run)
+        with journal.rehearsal() if dry_run else nullcontext():
+            try:
+                guard_mappings(self._linked(targets), targets, Options(), replay)
+                linked = self._linked(read)
+                ingest = run_ingest(
+                    linked, read, dry_run=dry_run, allowed=allowed, progress=progress, command="sync"
+                )
+                options = Options(dry_run=dry_run, allow_deletes=allow_deletes)
+                replay = run_replay(self._linked(written), written, options, strict=False, progress=progress)
+            except GuardTripped as guard:
+                stopped = guard.document or {}
+                guard.document = Report(
+                    command="sync",
+                    ok=False,
+                    ingest=stopped if stopped.get("command") == "ingest" else ingest,
+                    replay=stopped if stopped.get("command") == "replay" else replay,
+                )
+                raise
         report = Report(command="sync", ok=ingest["ok"] and replay["ok"], ingest=ingest, replay=replay)
         codes = (ingest.exit_code, replay.exit_code)
-        report.exit_code = next((code for code in (3, 1, 4) if code in codes), 0)
+        report.exit_code = next((code for code in (3, 2, 1, 4) if code in codes), 0)
         return report
+
+    # -- decisions by hand -----------------------------------------------------------------------------
+
+    def resolve(
+        self,
+        type: str,
+        key: str,
+        *,
+        take: str | None = None,
+        set: Mapping[str, Any] | None = None,
+        unset: Sequence[str] = (),
+        keep: bool = False,
+        actor: str | None = None,
+        dry_run: bool = False,
+    ) -> Document:
+        """Decide the open conflicts of a record: `take` what a store holds of the fields in dispute, `set` and `unset`
+        fields, or `keep` the journal's state. Stores follow at the next replay. Raises NotFound, UsageError, or
+        EvsyncError if no conflict is open."""
+        choice = Choice(take, dict(set or {}), tuple(unset), keep)
+        check(choice)
+        journal = self.journal(create=False)
+        audit.check_names(journal, self.types, self.stores, type)
+        audit.check_key(journal, type, key)  # before a journal that is not there would be created
+        journal = self.journal(create=not dry_run)
+        spec = self.types.get(type)
+        with journal.rehearsal() if dry_run else nullcontext():
+            return resolve(
+                journal,
+                type,
+                key,
+                choice,
+                stores=[store.name for store in self.stores.values() if type in store.types],
+                key_fields=() if spec is None else spec.key,
+                declared={} if spec is None else spec.fields or {},
+                actor=actor,
+            )
+
+    def undo(
+        self,
+        seq: int | None = None,
+        *,
+        run: int | None = None,
+        actor: str | None = None,
+        dry_run: bool = False,
+    ) -> Report:
+        """Append the inverse of an event, or of all events of a run; stores follow at the next replay. What was
+        changed since is left as it is, as an open conflict. Raises NotFound or UsageError."""
+        exists = not self.journal(create=False).missing
+        return undo(self.journal(create=exists and not dry_run), seq, run, actor=actor, dry_run=dry_run)
 
     # -- questions -------------------------------------------------------------------------------------
 
@@ -214,6 +299,37 @@ class Synchronizer:
         audit.check_names(journal, self.types, self.stores, type)
         return audit.blame(journal, type, key)
 
+    def conflicts(
+        self,
+        type: str | None = None,
+        key: str | None = None,
+        *,
+        store: str | None = None,
+        only_open: bool = False,
+    ) -> Iterator[Document]:
+        """All conflicts, decided and open, oldest first."""
+        journal = self.journal(create=False)
+        audit.check_names(journal, self.types, {**self.stores, OWN: None}, type, store)
+        if type is not None and key is not None:
+            audit.check_key(journal, type, key)
+        return conflicts.conflicts(journal, type, key, store, only_open)
+
+    def failures(self, store: str | None = None) -> Iterator[Document]:
+        """The records that could not be written, by store."""
+        journal = self.journal(create=False)
+        return troubles.failures(journal, None if store is None else self._store(store).name)
+
+    def quarantine(self, store: str | None = None) -> Iterator[Document]:
+        """The rows that could not be read, by store."""
+        journal = self.journal(create=False)
+        return troubles.quarantined(journal, None if store is None else self._store(store).name)
+
+    def field_types(self, type: str) -> dict[str, str]:
+        """The value types of a type's fields, as far as they are known without asking a store."""
+        spec = self.types.get(type)
+        declared = {} if spec is None else spec.fields or {}
+        return {**frozen_types(self.journal(create=False), type), **declared}
+
     def diff(self, store: str, other: str | None = None, at: str | int | None = None) -> Document:
         """How a store differs from the canonical state, now or then, or how `other` differs from it."""
         from evsync.projections.differences import between, from_state
@@ -254,9 +370,10 @@ class Synchronizer:
 
     def journal(self, create: bool = True) -> Journal:
         """The open journal. Without `create` a missing file is an empty journal, and stays missing."""
-        if self._journal is not None and self._journal.temporary and create:
-            self._journal.close()
-            self._journal = None
+        if self._journal is not None and self._journal.temporary:
+            made = self._journal.missing and self.path is not None and self.path.exists()  # by somebody else
+            if create or made:  # not closed: a question may still be reading it
+                self._journal = None
         if self._journal is None:
             self._journal = Journal.open(self.path, create=create)
         return self._journal

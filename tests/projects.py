@@ -9,6 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from accessors.memory import MemoryAccessor
 from evsync.binding import PlaceSpec, TypeSpec
 from evsync.config import parse_config
@@ -80,6 +82,11 @@ def rows(store: Store, type: str = "thing") -> list[Row]:
     return sorted(held(store, type).values(), key=repr)
 
 
+def content_of(store: Store, type: str = "thing") -> list[Row]:
+    """The same in order of their ids or keys."""
+    return [record for _, record in sorted(held(store, type).items())]
+
+
 def thing(fields: Mapping[str, str] | None = None, key: tuple[str, ...] = ("id",), **more: Any) -> TypeSpec:
     """The type `thing`."""
     return TypeSpec("thing", key, fields, **more)
@@ -110,6 +117,22 @@ def did(report: Mapping[str, Any], store: str) -> dict[str, int]:
     found = entry(report, store)
     assert found["error"] is None, found["error"]
     return {name: found[name] for name in (*COUNTS, *WRITTEN) if found.get(name)}
+
+
+def at_rest(synchronizer: Synchronizer) -> bool:
+    """Another sync finds nothing and writes nothing."""
+    before = head(synchronizer)
+    report = synchronizer.sync()
+    counts = [
+        did(report[half], found["store"]) for half in ("ingest", "replay") for found in report[half]["stores"]
+    ]
+    return head(synchronizer) == before and all(set(found) <= {"unchanged"} for found in counts)
+
+
+def placed(store: Store, type: str = "thing", **options: Any) -> Store:
+    """The store with more said of where the type lies in it."""
+    store.places[type] = msgspec.structs.replace(store.places[type], **options)
+    return store
 
 
 def head(synchronizer: Synchronizer) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evsync.binding import PlaceSpec, TypeSpec
-from evsync.config import Conflicts, StoreSpec, find_config, load_config, parse_config
+from evsync.config import Conflicts, StoreSpec, TypeConflicts, find_config, load_config, parse_config
 from evsync.errors import ConfigError
 
 WHOLE = """
@@ -65,13 +65,16 @@ def test_everything_that_can_be_said_is_read() -> None:
     assert config.journal == "log.db"
     assert config.audit_reads is True
     assert config.conflicts == Conflicts("prefer", "manual", "mine.rules:adopt", ("crm", "mailing"))
-    assert config.type_conflicts == {"contact": {"credit": "manual"}, "order": {}}
+    assert config.type_conflicts == {
+        "contact": TypeConflicts(by_field={"credit": "manual"}),
+        "order": TypeConflicts(),
+    }
     assert config.types == {
         "contact": TypeSpec("contact", ("email",), {"email": "str", "credit": "decimal"}, {}),
         "order": TypeSpec("order", ("number",), None, {"customer": "contact"}),
     }
     place = PlaceSpec(
-        "customer_id", {"email": "mail"}, ("email", "credit"), ("note",), "updated_at", "updated_by",
+        "customer_id", {"email": "mail"}, ("email", "credit"), ("note",), "updated_at", "updated_by", (),
         {"table": "customers"}, {"table": "customers"},
     )  # fmt: skip
     assert config.stores == {
@@ -106,6 +109,56 @@ def test_limits_of_deletes(limit: str) -> None:
     assert repr(config.stores["crm"].max_deletes) == limit.replace('"', "'")
 
 
+def test_limits_and_creation_of_one_type_in_one_store() -> None:
+    place = PLACE + 'max_deletes = 0\nmax_changes = "5%"\ncreated_at = "since"\n'
+    store = parse_config(f"{CONTACT}{CRM}max_changes = 7\n{place}").stores["crm"]
+    assert (store.max_deletes, store.max_changes) == ("50%", 7)
+    found = store.places["contact"]
+    assert (found.max_deletes, found.max_changes, found.created_at) == (0, "5%", "since")
+
+
+def test_lists_of_fields_to_match_by() -> None:
+    config = parse_config('[types.contact]\nkey = ["id"]\nmatch = [["email"], ["name", "born"]]')
+    assert config.types["contact"].match == (("email",), ("name", "born"))
+
+
+FOUR = CONTACT + "[types.contact.fields]\n" + "\n".join(
+    f'{name} = "str"' for name in ("email", "fields", "delete", "adopt", "prefer")
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "conflicts"),
+    [
+        (CONTACT, TypeConflicts()),
+        (
+            CONTACT + "[types.contact.conflicts]\nfields = 'first'\ndelete = 'manual'\nadopt = 'rules:f'\n"
+            "prefer = ['crm']\nname = 'newest'",
+            TypeConflicts("first", "manual", "rules:f", ("crm",), {"name": "newest"}),
+        ),
+        (CONTACT + "conflicts = { prefer = [] }", TypeConflicts(prefer=())),
+        # single fields in a table of their own, beside the type's policies and other fields
+        (
+            CONTACT + "[types.contact.conflicts]\ndelete = 'delete-wins'\nname = 'first'\n"
+            "[types.contact.conflicts.fields]\ndelete = 'prefer'\nfields = 'newest'",
+            TypeConflicts(
+                delete="delete-wins", by_field={"name": "first", "delete": "prefer", "fields": "newest"}
+            ),
+        ),
+        # fields that are called so: these names mean the type wherever they can
+        (
+            FOUR + "\n[types.contact.conflicts]\nfields = 'first'\ndelete = 'manual'",
+            TypeConflicts("first", "manual"),
+        ),
+    ],
+)
+def test_a_type_has_policies_of_its_own_and_of_its_fields(text: str, conflicts: TypeConflicts) -> None:
+    config = parse_config(f"{text}\n{CRM}{PLACE}")
+    assert config.type_conflicts == {"contact": conflicts}
+
+
+OWN = "\n[types.contact.conflicts]\n"
+
 MISTAKES = [
     # text, what the message says, what the hint says
     ("jurnal = 'x'", "evsync.toml: unknown key 'jurnal'", "did you mean 'journal'?"),
@@ -137,6 +190,27 @@ MISTAKES = [
         "[types.contact.conflicts]: 'emial' is no field of 'contact'", "did you mean 'email'?",
     ),
     (CONTACT + "conflicts = { email = 'frist' }", "[types.contact.conflicts]: 'email' is the unknown policy", "'first'"),
+    (CONTACT + OWN + "delete = 'edit-win'", "[types.contact.conflicts]: 'delete' is the unknown policy", "'edit-wins'"),
+    (CONTACT + OWN + "fields = 'newes'", "[types.contact.conflicts]: 'fields' is the unknown policy", "'newest'"),
+    (CONTACT + OWN + "adopt = ['first']", "[types.contact.conflicts]: 'adopt' must be a text, not a list", ""),
+    (CONTACT + OWN + "prefer = 'crm'", "[types.contact.conflicts]: 'prefer' must be a list of texts", 'prefer = ["crm"]'),
+    (CONTACT + OWN + "prefer = ['cmr']\n" + CRM + PLACE, "[types.contact.conflicts]: 'prefer' names the unknown store 'cmr'", "'crm'"),
+    (CONTACT + OWN + "prefer = ['cmr']", "'prefer' names the unknown store 'cmr'", "none so far"),
+    (CONTACT + "fields = { email = 'str' }" + OWN + "delet = 'manual'", "'delet' is no field of 'contact'", "'delete'"),
+    (
+        CONTACT + OWN + "fields = { email = 'frist' }",
+        "[types.contact.conflicts.fields]: 'email' is the unknown policy 'frist'", "'first'",
+    ),
+    (
+        CONTACT + "fields = { email = 'str' }" + OWN + "fields = { delete = 'first' }",
+        "[types.contact.conflicts.fields]: 'delete' is no field of 'contact'", "the fields are: email",
+    ),
+    (
+        CONTACT + OWN + "name = 'first'\nfields = { name = 'newest' }",
+        "[types.contact.conflicts.fields]: 'name' has a policy in [types.contact.conflicts] already", "take one",
+    ),
+    (FOUR + OWN + "delete = 'newest'", "'delete' is the unknown policy 'newest'", "stands in [types.contact.conflicts.fields]"),
+    (FOUR + OWN + "prefer = 'newest'", "'prefer' must be a list of texts", "stands in [types.contact.conflicts.fields]"),
     ("[stores.crm]", "[stores.crm]: 'url' is missing", ""),
     ("[stores.crm]\nurl = 'sqlit:crm.db'", "the url 'sqlit:crm.db' does not start with", "did you mean 'sqlite'?"),
     ("[stores.crm]\nurl = 'crm.db'", "[stores.crm]: the url 'crm.db' does not start with", "installed are"),
@@ -144,6 +218,10 @@ MISTAKES = [
     (CONTACT + CRM + "max_deletes = '101%'\n" + PLACE, "'max_deletes' must be a number of records", "50%"),
     (CONTACT + CRM + "max_deletes = -1\n" + PLACE, "'max_deletes' must be", ""),
     (CONTACT + CRM + "max_deletes = true\n" + PLACE, "'max_deletes' must be", ""),
+    (CONTACT + CRM + "max_changes = '101%'\n" + PLACE, "'max_changes' must be a number of records", 'max_changes = "50%"'),
+    (CONTACT + CRM + PLACE + "max_deletes = '5'\n", "[stores.crm.types.contact]: 'max_deletes' must be", ""),
+    (CONTACT + CRM + PLACE + "max_changes = -1\n", "[stores.crm.types.contact]: 'max_changes' must be", ""),
+    (CONTACT + CRM + PLACE + "created_at = 1\n", "'created_at' must be a text", ""),
     (CONTACT + CRM, "[stores.crm]: the store holds no type", "[stores.crm.types.contact]"),
     (CONTACT + CRM + "[stores.crm.types.contat]", "the type 'contat' is declared nowhere", "'contact'"),
     (CONTACT + CRM + "tabel = 'x'\n" + PLACE, "[stores.crm]: unknown key 'tabel'", "did you mean 'table'?"),

@@ -40,7 +40,7 @@ from evsync.report import exit_code
 ANN: Row = {"id": "ann", "name": "Ann", "n": 1}
 BEN: Row = {"id": "ben", "name": "Ben", "n": 2}
 CEM: Row = {"id": "cem", "name": "Cem", "n": 3}
-NOTHING = {
+NOTHING: Row = {
     "created": 0,
     "updated": 0,
     "deleted": 0,
@@ -48,7 +48,9 @@ NOTHING = {
     "unchanged": 0,
     "conflicts": 0,
     "quarantined": 0,
+    "adoption": None,
 }
+FIRST = {"matched": 0, "differ": 0, "new": 2, "missing": 0, "ambiguous": 0}
 
 
 @pytest.fixture(params=KINDS)
@@ -83,7 +85,7 @@ def test_first_everything_is_created(kind: str, tmp_path: Path, noon: Any) -> No
         report = sync.ingest()
         assert report == {
             "command": "ingest", "ok": True, "dry_run": False, "run": 1, "first": 1, "last": 2,
-            "stores": [{"store": "one", **NOTHING, "created": 2, "error": None}],
+            "stores": [{"store": "one", **NOTHING, "created": 2, "adoption": FIRST, "error": None}],
         }  # fmt: skip
         assert exit_code(report) == 0
         assert events(
@@ -200,8 +202,18 @@ def test_equal_content_is_adopted_without_an_event(kind: str, tmp_path: Path) ->
         assert [replica["in_step"] for replica in sync.show("thing", "ben")["replicas"]] == [True, True]
 
 
-@pytest.mark.parametrize(("adopt", "n"), [("first", 2), ("newest", 5), ("prefer", 5), ("manual", 2)])
-def test_differing_content_is_adopted_by_policy_and_recorded(tmp_path: Path, adopt: str, n: int) -> None:
+@pytest.mark.parametrize(
+    ("adopt", "n", "basis"),
+    [
+        ("first", 2, "first: what the journal had stays"),
+        ("newest", 5, "newest: other's came later to the journal (neither gives a time)"),
+        ("prefer", 5, "prefer: other stands before one"),
+        ("manual", 2, "manual: left open"),
+    ],
+)
+def test_differing_content_is_adopted_by_policy_and_recorded(
+    tmp_path: Path, adopt: str, n: int, basis: str
+) -> None:
     one, other = make("csv", "one", tmp_path, BEN), make("json", "other", tmp_path, {**BEN, "n": 5})
     rules = {"thing": Rules(adopt=adopt, prefer=("other",))}
     with together(one, other, fields=FIELDS, rules=rules) as sync:
@@ -209,7 +221,7 @@ def test_differing_content_is_adopted_by_policy_and_recorded(tmp_path: Path, ado
         assert did(report, "other") == {"adopted": 1, "conflicts": 1}
         assert canonical(sync, "ben") == {**BEN, "n": n}
         assert last(sync)["conflict"] == {
-            "fields": {"n": {"theirs": 2, "mine": 5, "chosen": n}}, "policy": adopt, "open": adopt == "manual",
+            "fields": {"n": {"theirs": 2, "mine": 5, "chosen": n}}, "policy": adopt, "open": adopt == "manual", "basis": basis,
         }  # fmt: skip
         assert exit_code(report) == (4 if adopt == "manual" else 0)
 
@@ -243,6 +255,7 @@ def test_edits_of_two_stores_between_two_runs_meet_in_the_journal(kind: str, tmp
             "fields": {"n": {"base": 1, "theirs": 5, "mine": 7, "chosen": 7}},
             "policy": "newest",
             "open": False,
+            "basis": "newest: other's came later to the journal (neither gives a time)",
         }
         assert last(sync)["conflict"] == conflict
         assert last(sync)["base"] == 1
@@ -452,7 +465,11 @@ def test_a_store_that_shows_nothing_any_more_stops_the_run(kind: str, tmp_path: 
         assert guard.document is not None
         assert guard.document["ok"] is False
         assert guard.document["stores"] == [
-            {"store": "one", **NOTHING, "error": "type 'thing': it held 2 records and now shows none"},
+            {
+                "store": "one",
+                **NOTHING,
+                "error": "type 'thing': it held 2 records and now shows none",
+            },
             {"store": "other", **NOTHING, "error": None},
         ]
         assert did(sync.ingest(["other"]), "other") == {"updated": 1}  # alone it may

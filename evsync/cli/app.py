@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evsync.cli import audit, failures, output, setup, sync
+from evsync.cli import audit, decisions, failures, output, setup, sync, troubles
 from evsync.cli.options import DebugOption, Given
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 
 for command in (
     setup.init, sync.ingest, sync.replay, sync.sync, sync.status, audit.log, audit.show, audit.blame, audit.diff,
+    decisions.conflicts, decisions.resolve, decisions.undo, troubles.failures, troubles.quarantine,
     audit.verify, setup.doctor,
 ):  # fmt: skip
     app.command()(failures.plain(command))

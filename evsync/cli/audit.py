@@ -128,6 +128,11 @@ def show(
             ),
             right=("has seen event",),
         )
+    for row in document["quarantined"]:
+        output.say(
+            f"store {output.escape(row['store'])}: a row that may be this record could not be read:"
+            f" {output.escape(row['error'])}"
+        )
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated
 
 import typer
@@ -26,6 +26,9 @@ AllowDeletes = Annotated[
 AllowMapping = Annotated[
     bool, typer.Option("--allow-mapping", help="Go on although the mapping of a store was changed.")
 ]
+AllowChanges = Annotated[
+    bool, typer.Option("--allow-changes", help="Go on even if all known records changed at once.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 
 
@@ -37,6 +40,7 @@ def ingest(
     dry_run: DryRun = False,
     allow_deletes: AllowDeletes = False,
     allow_mapping: AllowMapping = False,
+    allow_changes: AllowChanges = False,
     config: ConfigOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
@@ -50,13 +54,14 @@ def ingest(
             dry_run=dry_run,
             allow_deletes=allow_deletes,
             allow_mapping=allow_mapping,
+            allow_changes=allow_changes,
             progress=progress,
         )
     if json:
         output.document(document)
     else:
         _show_ingest(document)
-    _errors(document)
+    show_errors(document)
     return _exit_code(document)
 
 
@@ -105,30 +110,36 @@ def replay(
     if json:
         output.document(document)
     else:
-        _show_replay(document)
-    _errors(document)
+        show_replay(document)
+    show_errors(document)
     return _exit_code(document)
 
 
 def sync(
+    dry_run: DryRun = False,
     allow_deletes: AllowDeletes = False,
     allow_mapping: AllowMapping = False,
+    allow_changes: AllowChanges = False,
     config: ConfigOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> int:
     """Ingest all, replay all: then they agree."""
     with opened(config) as synchronizer, Progress(False if json else None) as progress:
-        document = synchronizer.sync(allow_deletes, allow_mapping, progress)
+        document = synchronizer.sync(
+            allow_deletes, allow_mapping, progress, allow_changes=allow_changes, dry_run=dry_run
+        )
     if json:
         output.document(document)
     else:
         output.line(output.style("found in the stores", "bold"))
         _show_ingest(document["ingest"])
-        output.line(output.style("written to the stores", "bold"))
-        _show_replay(document["replay"])
-    _errors(document["ingest"])
-    _errors(document["replay"])
+        heading = "would be written to the stores" if dry_run else "written to the stores"
+        output.line(output.style(heading, "bold"))
+        show_replay(document["replay"])
+    show_errors(document["ingest"])
+    told = {(store["store"], store["error"]) for store in document["ingest"]["stores"]}
+    show_errors(document["replay"], told)
     return _exit_code(document)
 
 
@@ -182,10 +193,25 @@ def _told(store: Document, changes: Sequence[str], troubles: Sequence[str]) -> s
     return ", ".join(told)
 
 
-def _errors(document: Document) -> None:
-    """What went wrong in which store, for the person: under --json as well, beside the document."""
+def _adopted(adoption: dict[str, int] | None) -> str:
+    """ "120 alike, 3 differ"; nothing where there is nothing to compare with."""
+    if adoption is None or not any(number for name, number in adoption.items() if name != "new"):
+        return ""
+    words = {
+        "matched": "alike",
+        "differ": "differ",
+        "new": "only here",
+        "missing": "only elsewhere",
+        "ambiguous": "ambiguous",
+    }
+    return ", ".join(f"{adoption[name]:,} {word}" for name, word in words.items() if adoption[name])
+
+
+def show_errors(document: Document, told: Collection[tuple[str, str]] = ()) -> None:
+    """What went wrong in which store, for the person: under --json as well, beside the document. `told`: (store, error)
+    that the person has heard of already."""
     for store in document["stores"]:
-        if store["error"]:
+        if store["error"] and (store["store"], store["error"]) not in told:
             hint = getattr(document, "hints", {}).get(store["store"])
             output.failure(f"{store['store']}: {store['error']}", hint or "evsync doctor says more")
 
@@ -199,7 +225,10 @@ def _show_ingest(document: Document) -> None:
             told = f"{told}, then stopped by an error" if told else "stopped by an error"
         elif not told:
             told = f"nothing new ({_count(store['unchanged'], 'record')})"
-        output.line(f"{output.escape(store['store']).ljust(width)}  {told}")
+        name = output.escape(store["store"]).ljust(width)
+        output.line(f"{name}  {told}")
+        if adopted := _adopted(store["adoption"]):
+            output.line(f"{name}  met for the first time: {adopted}")
     if document["dry_run"]:
         output.line("a dry run: nothing was written down")
     elif document["first"]:
@@ -208,7 +237,8 @@ def _show_ingest(document: Document) -> None:
         output.line(f"{events} in the journal")
 
 
-def _show_replay(document: Document) -> None:
+def show_replay(document: Document) -> None:
+    """What a replay did to each store, and the plan of a dry run."""
     stores = document["stores"]
     width = max((len(store["store"]) for store in stores), default=0)
     for store in stores:

@@ -10,6 +10,9 @@ from evsync.journal.chain import shape_digest
 from evsync.values import decode, encode
 
 Op = Literal["create", "update", "delete", "read"]
+OWN = "evsync"
+"""The store of events that evsync itself decides."""
+
 Fields = dict[str, Any]
 """Canonical names with wire values; a field that is missing is absent."""
 

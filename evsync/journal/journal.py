@@ -37,6 +37,7 @@ class Journal:
         self._shape_of: dict[int, Shape] = {}
         self.rehearsing = False  # a dry run: nothing will stay
         self.temporary = False  # stands in for a file that is missing or cannot be written
+        self.missing = False  # the first of these
 
     @classmethod
     def open(cls, path: Path | None, *, create: bool = True) -> Journal:
@@ -59,7 +60,7 @@ class Journal:
         try:
             connection = sqlite3.connect(target, timeout=BUSY_SECONDS, isolation_level=None)
             journal = cls(connection, shown)
-            journal.temporary = path is not None and target == ":memory:"
+            journal.temporary = journal.missing = path is not None and target == ":memory:"
             journal._prepare(readonly=not create and not missing)
         except sqlite3.Error as error:
             if connection is not None:

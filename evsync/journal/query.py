@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from evsync.errors import UsageError
+from evsync.journal.conflicts import open_disputes, shown_record
 from evsync.journal.event import Fields, Shape
 from evsync.journal.journal import Journal
 from evsync.values import decode, micros, moment, shown
@@ -81,7 +82,9 @@ def _document(journal: Journal, row: tuple[Any, ...]) -> Document:
         "occurred_at": None if occurred_at is None else moment(occurred_at),
         "actor": actor,
         "run": run,
-        "conflict": None if conflict is None else decode(conflict),
+        "conflict": None
+        if conflict is None
+        else shown_record(journal, type, decode(conflict), (after_shape, before_shape, changed)),
     }
 
 
@@ -164,18 +167,18 @@ def shapes_with(journal: Journal, field: str) -> list[int]:
     ]
 
 
-def origin(journal: Journal, type: str, key: str, field: str) -> tuple[str, int | None]:
-    """The store whose event last changed a field of a record, and when the store said that it happened;
-    ("", None) if none did."""
-    for store, occurred_at, changed in _backwards(journal, type, key):
+def origin(journal: Journal, type: str, key: str, field: str) -> tuple[str, int | None, int | None]:
+    """The store whose event last changed a field of a record, when the store said that it happened, and when it
+    was observed; ("", None, None) if none did."""
+    for store, occurred_at, observed_at, changed in _backwards(journal, type, key):
         if changed is not None and field in journal.shape_of(changed).names:
-            return store, occurred_at
-    return "", None
+            return store, occurred_at, observed_at
+    return "", None, None
 
 
-def _backwards(journal: Journal, type: str, key: str) -> Iterator[tuple[str, int | None, int | None]]:
+def _backwards(journal: Journal, type: str, key: str) -> Iterator[tuple[str, int | None, int, int | None]]:
     yield from journal.connection.execute(
-        "SELECT s.name, e.occurred_at, e.changed FROM event e JOIN name s ON s.id = e.store"
+        "SELECT s.name, e.occurred_at, e.observed_at, e.changed FROM event e JOIN name s ON s.id = e.store"
         " WHERE e.type = ? AND e.key = ? AND e.op <> 'read' ORDER BY e.seq DESC",
         (journal.known_name(type), key),
     )
@@ -233,20 +236,8 @@ def open_conflicts(
 ) -> dict[tuple[str, str], list[tuple[int, str]]]:
     """Records with an open conflict: (type, key) → (position, store) of each decision that is still due."""
     found: dict[tuple[str, str], list[tuple[int, str]]] = {}
-    rows = journal.connection.execute(
-        "SELECT e.seq, s.name, e.type, t.name, e.key FROM event e JOIN name s ON s.id = e.store"
-        " JOIN name t ON t.id = e.type WHERE e.conflict IS NOT NULL AND json_extract(e.conflict, '$.open')"
-        " ORDER BY e.seq"
-    ).fetchall()
-    for seq, name, number, type, key in rows:
-        if store is not None and name != store:
-            continue
-        settled = journal.connection.execute(
-            "SELECT 1 FROM event WHERE type = ? AND key = ? AND op <> 'read' AND seq > ? AND op IN ('resolve', 'undo') LIMIT 1",
-            (number, key, seq),
-        ).fetchone()
-        if settled is None:
-            found.setdefault((type, key), []).append((seq, name))
+    for due in open_disputes(journal, store):
+        found.setdefault((due.type, due.key), []).append((due.seq, due.store))
     return found
 
 

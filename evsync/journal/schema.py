@@ -183,7 +183,16 @@ CREATE VIEW changes AS
     JOIN shape n ON n.id = e.changed, json_each(n.fields) c;
 """
 
-MIGRATIONS: Final[dict[int, str]] = {1: _FORMAT_1}
+_FORMAT_2: Final = r"""
+CREATE TABLE retired (                   -- ids of records that are gone, to which others of the store may still refer
+  binding INTEGER NOT NULL,
+  id NOT NULL,
+  key TEXT NOT NULL,
+  PRIMARY KEY (binding, id)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final[dict[int, str]] = {1: _FORMAT_1, 2: _FORMAT_2}
 FORMAT: Final = max(MIGRATIONS)
 
 

@@ -10,6 +10,7 @@ from evsync.accessor import Accessor, CanApply, Change, Outcome, Row, Verdict
 from evsync.data import Data, join_key
 from evsync.errors import BrokenStore, EvsyncError, Refused, Retry
 from evsync.journal.event import Fields
+from evsync.projections.merge import same_record
 from evsync.projections.plan import Step
 from evsync.projections.reader import BadRow, Reader, key_text
 from evsync.projections.replicas import Replica
@@ -140,11 +141,13 @@ def _effect(reader: Reader, step: Step, change: Change, wanted: bytes | None, ou
             if change.id is not None
             else _key(reader, step.want)
         )
+        back = reader.read_back(step.want)
+        as_wanted = same_record(back, step.want)
         return Effect(
             step,
             outcome.state,
-            wanted,
-            None,
+            wanted if as_wanted else reader.fingerprint_of(back),
+            None if as_wanted else back,
             None if str(local) == step.key else local,
         )
     try:

@@ -10,6 +10,7 @@ from evsync.errors import DuplicateKey
 from evsync.journal.event import Fields
 from evsync.journal.journal import Journal
 from evsync.projections.reader import BadRow, Reader, id_beside
+from evsync.projections.references import reader_of
 from evsync.projections.replicas import BindingState, Replicas
 from evsync.projections.staging import batches, called_now
 from evsync.store import Store
@@ -30,7 +31,7 @@ def load_contents(
 ) -> tuple[Reader, int]:
     """Read `type` of `store` into a temporary table; answers with the reader and the number of rows that
     cannot be read. Raises StoreError."""
-    accessor, reader = store.accessor(type), Reader(store.binding(type), store.accessor(type))
+    accessor, reader = store.accessor(type), reader_of(journal, store, type)
     replicas = Replicas(journal, -1 if state is None else state.id)
     db = journal.connection
     db.execute(f"DROP TABLE IF EXISTS temp.{table}")

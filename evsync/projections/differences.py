@@ -26,7 +26,7 @@ def from_state(journal: Journal, store: Store, type: str, at: int | None = None)
     types = {field.name: field.type for field in reader.binding.fields}
     replicas = Replicas(journal, -1 if state is None else state.id)
     for key, revision, content in _together(_states(journal, type, at), contents(journal, "evsync_left")):
-        want = None if revision is None else view(revision.fields, names)
+        want = None if revision is None else reader.binding.view(revision.fields)
         holds = None if content is None else content.fields
         if same_record(want, holds):
             continue
@@ -53,6 +53,11 @@ def between(journal: Journal, left: Store, right: Store, type: str) -> Iterator[
     for key, one, other in _together(contents(journal, "evsync_left"), contents(journal, "evsync_right")):
         mine = None if one is None else view(one.fields, names)
         theirs = None if other is None else view(other.fields, names)
+        without = readers[0].binding if one is None else readers[1].binding if other is None else None
+        if without is not None and without.where is not None:
+            head = journal.heads(type, [key]).get(key)
+            if head is not None and head.fields is not None and not without.holds(head.fields):
+                continue  # it does not belong there
         if not same_record(mine, theirs):
             yield _difference(type, key, mine, theirs, types)
 

@@ -16,6 +16,7 @@ from evsync.data import join_key
 from evsync.journal.journal import Journal
 from evsync.projections.ingest import BATCH, Found, Ingest
 from evsync.projections.reader import BadRow, Reader, key_text, moment_of
+from evsync.projections.references import References, is_referenced, reader_of
 from evsync.projections.replicas import BindingState, Replica, Replicas, set_position
 from evsync.projections.spool import Spool
 from evsync.projections.staging import Progress, Staged, from_store, quarantined
@@ -47,10 +48,11 @@ def stage_feed(
 ) -> Staged:
     """Read what the feed has behind the position last saved. Raises StoreError, PositionLost among them."""
     assert state.position is not None
-    reader = Reader(store.binding(type), store.accessor(type))
+    reader = reader_of(journal, store, type)
     staged = Staged(Spool(), Replicas(journal, state.id).count())
     staged.by_feed, staged.position = True, state.position
     gone: set[Any] = set()
+    references = References(journal, store) if is_referenced(store, type) else None
     for number, fed in enumerate(from_store(store, accessor.changes(store, type, state.position))):
         staged.position = fed.position
         staged.found += 1
@@ -59,6 +61,10 @@ def stage_feed(
             staged.different.add([step])
             local = step.key if step.id is None else step.id
             (gone.add if step.text is None else gone.discard)(local)
+            if references is not None and step.text is not None and local is not None:
+                found = Replicas(journal, state.id).by_id([local]).get(local)
+                key = step.key if found is None else found.key
+                references.expect(type, [(local, str(key))])
         if progress:
             progress(f"following {store.name} {type}", number + 1, None)
     staged.gone = len(gone)
@@ -117,8 +123,14 @@ def _step(number: str, fed: Fed, reader: Reader, staged: Staged) -> Step | None:
 def _key(binding: Binding, name: dict[str, Any]) -> str | None:
     if not name:
         return None
-    types = binding.local_types
-    return join_key([key_text(types[local], dump(types[local], name[local])) for local in binding.key_locals])
+    parts = []
+    for field, local in zip(binding.key, binding.key_locals, strict=True):
+        conversion = binding.convert.get(field)
+        type_name = binding.local_types[local] if conversion is None else conversion.type
+        typed = name[local]
+        wire = dump(type_name, typed) if conversion is None else conversion.wire_of(typed)
+        parts.append(key_text(type_name, wire))
+    return join_key(parts)
 
 
 def _apart(steps: Iterator[Step]) -> Iterator[Sequence[Step]]:

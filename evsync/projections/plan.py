@@ -6,6 +6,7 @@ both fall out of comparing what the store is known to hold with what it should h
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 import msgspec
@@ -46,17 +47,20 @@ def plan(
     holds: Fields | None,
     held_at: int | None,
     version_of: Fields | None,
+    unwritten: Collection[str] = (),
 ) -> Step:
     """`want`: the canonical record at revision `seq`, as the store would hold it; None: it should not hold it.
     `holds`: what it holds, None if it does not. `held_at`: the revision it is in line with, None if it is
-    not in line with any; `version_of`: that revision as the store would hold it."""
+    not in line with any; `version_of`: that revision as the store would hold it. `unwritten`: the fields that are
+    never written there, and so do not matter."""
     if want is None:
         if holds is None:
             return Step("none", type, key, seq, None, [])
         return Step("delete", type, key, seq, None, sorted(holds))
     if holds is None:
-        return Step("create", type, key, seq, want, sorted(want))
-    if same_record(want, holds) or (held_at is not None and same_record(want, version_of)):
+        return Step("create", type, key, seq, want, sorted(want.keys() - set(unwritten)))
+    fields = [name for name in differing(want, holds) if name not in unwritten]
+    if not fields or (held_at is not None and same_record(want, version_of)):
         # The second: it holds its own version of just this, a trimmed or rounded one.
         return Step("none" if held_at == seq else "note", type, key, seq, want, [])
-    return Step("update", type, key, seq, want, differing(want, holds))
+    return Step("update", type, key, seq, want, fields)

@@ -10,14 +10,17 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evsync.accessor import HEADER, Accessor, Row
-from evsync.binding import Binding
+from evsync.binding import Binding, Field
 from evsync.data import Data, join_key
-from evsync.errors import BadValue
+from evsync.errors import BadValue, Refused
 from evsync.journal.event import Fields, Revision
 from evsync.values import ABSENT, TYPES, Absent, decode, dump, encode, load, micros, parse_json, read, wire_of
+
+if TYPE_CHECKING:
+    from evsync.projections.references import References
 
 Names = tuple[str, ...]
 SAME_ON_THE_WIRE = frozenset({"str", "int", "bool", "json"})
@@ -68,22 +71,46 @@ def key_text(type_name: str, wire: Any) -> str:
     return wire if type(wire) is str else TYPES[type_name].text(load(type_name, wire))
 
 
+def wire_of_key(type_name: str, key: str) -> Any:
+    """A key as the value of a field of this type that refers to the record."""
+    return key if type_name == "str" else wire_of(type_name, key)
+
+
+def id_as(type_name: str | None, id: int | str) -> Any:
+    """What a store calls a record, as a typed value of the column that refers to it."""
+    try:
+        return id if type_name is None else read(type_name, id)
+    except BadValue:
+        return id
+
+
 Convert = Callable[[Any], Any]
 Plan = tuple[tuple[int, Convert], ...] | None  # the values to convert; None: some are absent
 
 
 class Reader:
-    """Reads the rows of one binding."""
+    """Reads the rows of one binding. `references` translates the fields that refer to other records by the store's
+    own ids; see `references.reader_of`."""
 
-    def __init__(self, binding: Binding, accessor: Accessor) -> None:
+    def __init__(self, binding: Binding, accessor: Accessor, references: References | None = None) -> None:
         self.binding = binding
+        self._references = references
+        self._referring: dict[int, Field] = {
+            index: field
+            for index, field in enumerate(binding.fields)
+            if field.references is not None and references is not None
+        }
         self._json_is_text = accessor.json_is_text
         self._types = tuple(field.type for field in binding.fields)
+        self._convert = {i: binding.convert.get(name) for i, name in enumerate(binding.names)}
+        self._width = HEADER + len(binding.fields) if binding.strange else None
         # Where wire form and typed value are the same there is nothing to convert.
         self._loads: dict[str, tuple[str, Convert | None]] = {
             field.name: (field.local, None if field.type in SAME_ON_THE_WIRE else TYPES[field.type].load)
             for field in binding.fields
         }
+        for field in self._referring.values():
+            self._loads[field.name] = (field.local, self._id_of(field))
         self._key_at = tuple(binding.names.index(name) for name in binding.key)
         self._plans: dict[tuple[type, ...], Plan] = {}
         self._tags: dict[Names, bytes] = {binding.names: tag(binding.names)}
@@ -91,7 +118,9 @@ class Reader:
 
     def read(self, row: Row) -> Record:
         """The record that a row holds. Raises BadRow."""
-        values: Sequence[Any] = row[HEADER:]
+        values: Sequence[Any] = row[HEADER : self._width]
+        if self._width is not None:
+            self._refuse_strange(row)
         kinds = tuple(map(type, values))
         try:
             plan = self._plans[kinds]
@@ -147,7 +176,7 @@ class Reader:
 
     def key_of(self, row: Row) -> str | None:
         """The key of a row whose other fields may be beyond reading; None if it has none."""
-        values = row[HEADER:]
+        values = row[HEADER : self._width]
         try:
             return self._key(
                 row, [self._wire(i, v) if i in self._key_at else None for i, v in enumerate(values)]
@@ -179,13 +208,36 @@ class Reader:
         )
 
     def native(self, fields: Fields, names: Sequence[str]) -> dict[str, Any]:
-        """These of a content's wire values as an accessor takes them: typed, under the store's own names."""
+        """These of a content's wire values as an accessor takes them: typed, under the store's own names.
+
+        Raises Refused for a value that cannot be converted, and references.Waits (one of them) for a record that
+        refers to one which the store does not hold."""
         values = {}
         for name in names:
             local, convert = self._loads[name]
             wire = fields.get(name, ABSENT)
+            if name in self.binding.convert and wire is not None and wire is not ABSENT:
+                values[local] = self._converted(name, self.binding.convert[name].local_of, wire)
+                continue
             values[local] = wire if convert is None or wire is None or wire is ABSENT else convert(wire)
         return values
+
+    def read_back(self, fields: Fields) -> Fields:
+        """A canonical content as it would be read again once it was written: a conversion may write a value
+        another way. Raises Refused."""
+        back = dict(fields)
+        for name, conversion in self.binding.convert.items():
+            wire = fields.get(name)
+            if wire is not None:
+                back[name] = self._converted(name, conversion.read_back, wire)
+        return back
+
+    @staticmethod
+    def _converted(name: str, way: Convert, wire: Any) -> Any:
+        try:
+            return way(wire)
+        except BadValue as error:
+            raise Refused(f"field {name!r}: {error.message}") from error
 
     @staticmethod
     def fields_of(record: Record) -> Fields:
@@ -221,9 +273,10 @@ class Reader:
             steps: list[tuple[int, Convert]] = []
             for index, kind in enumerate(kinds):
                 type_name = self._types[index]
-                if kind is type(None) or kind in TYPES[type_name].plain:
+                own = index in self._referring or self._convert[index]
+                if kind is type(None) or (kind in TYPES[type_name].plain and not own):
                     continue
-                if kind is float and type_name == "float":
+                if kind is float and type_name == "float" and not self._convert[index]:
                     steps.append((index, _float))
                 else:
                     steps.append((index, self._converter(index)))
@@ -237,10 +290,32 @@ class Reader:
         return lambda value: self._wire(index, value)
 
     def _wire(self, index: int, value: Any) -> Any:
+        conversion = self._convert[index]
+        if conversion is not None and value is not None:
+            if conversion.local_type == "json" and self._json_is_text and isinstance(value, str | bytes):
+                value = parse_json(value)
+            return conversion.wire_of(value)
         type_name = self._types[index]
+        field = self._referring.get(index)
+        if field is not None:
+            assert self._references is not None and field.references is not None
+            if value is None:
+                return None
+            return wire_of_key(type_name, self._references.key_of(field.references, value))
         if type_name == "json" and self._json_is_text and isinstance(value, str | bytes):
             return parse_json(value)
         return wire_of(type_name, value)
+
+    def _id_of(self, field: Field) -> Convert:
+        references, parent = self._references, field.references
+        assert references is not None and parent is not None
+        return lambda wire: id_as(field.local_type, references.id_of(parent, key_text(field.type, wire)))
+
+    def _refuse_strange(self, row: Row) -> None:
+        """A value in a column that is no part of the type, where its contract says that such rows wait."""
+        for local, value in zip(self.binding.strange, row[self._width :], strict=True):
+            if value is not None and value is not ABSENT:
+                raise BadRow(row, f"field {local!r} is not part of {self.binding.type!r}")
 
     def _key(self, row: Row, values: Sequence[Any]) -> str:
         parts = []
@@ -253,7 +328,7 @@ class Reader:
 
     def _blame(self, row: Row) -> str:
         """Which field it was, found out once it matters."""
-        for index, value in enumerate(row[HEADER:]):
+        for index, value in enumerate(row[HEADER : self._width]):
             field = self.binding.fields[index]
             if value is None or value is ABSENT:
                 continue

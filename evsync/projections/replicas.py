@@ -13,6 +13,9 @@ from evsync.journal.event import Fields
 from evsync.journal.journal import CHUNK, Journal
 from evsync.values import decode, encode
 
+LONGEST_WAIT = 86_400_000_000
+"""Microseconds, the most that a failed write waits for its next attempt."""
+
 
 class Replica(NamedTuple):
     """What a store holds for a key. `row` is the row's own number in the table. `fingerprint` is None if the store deleted the record and that is in
@@ -78,6 +81,14 @@ class Replicas:
         return int(
             self._db.execute(
                 "SELECT count(*) FROM replica WHERE binding = ? AND fingerprint IS NOT NULL", (self.binding,)
+            ).fetchone()[0]
+        )
+
+    def disputed(self) -> int:
+        """How many records the store deleted though it may not have been to."""
+        return int(
+            self._db.execute(
+                "SELECT count(*) FROM replica WHERE binding = ? AND fingerprint IS NULL", (self.binding,)
             ).fetchone()[0]
         )
 
@@ -175,8 +186,16 @@ class Replicas:
             f"INSERT INTO replica (binding, key, seq, fingerprint, id) VALUES ({self.binding},?,?,?,?)", rows
         )
 
-    def forget(self, keys: Iterable[str]) -> None:
-        """The store no longer holds these, inside `write`."""
+    def forget(self, keys: Iterable[str], retire: bool = False) -> None:
+        """The store no longer holds these, inside `write`. `retire`: keep in mind what it called them, as other records may
+        still refer to them."""
+        keys = list(keys)
+        if retire:
+            self._db.executemany(
+                "INSERT OR REPLACE INTO retired SELECT binding, id, key FROM replica"
+                " WHERE binding = ? AND key = ? AND id IS NOT NULL",
+                ((self.binding, key) for key in keys),
+            )
         self._db.executemany(
             "DELETE FROM replica WHERE binding = ? AND key = ?", ((self.binding, key) for key in keys)
         )
@@ -186,6 +205,18 @@ class Replicas:
         moves = list(moves)
         self._db.executemany("UPDATE replica SET id = NULL WHERE rowid = ?", ((row,) for _, row in moves))
         self._db.executemany("UPDATE replica SET id = ? WHERE rowid = ?", moves)
+
+    def release(self, named: Iterable[tuple[str, int | str]]) -> None:
+        """(key, id): no record but this one is called so any more, inside `write`."""
+        self._db.executemany(
+            "UPDATE replica SET id = NULL WHERE binding = ? AND id = ? AND key <> ?",
+            ((self.binding, id, key) for key, id in named),
+        )
+
+    def unclear(self) -> set[str]:
+        """Records that the store is not known to hold, though it has a row that may be one of them."""
+        named = {key for keys in self.hidden().values() for key in keys}
+        return named - self.fingerprints(sorted(named)).keys() if named else set()
 
     # -- records to look at again ----------------------------------------------------------------------
 
@@ -213,16 +244,28 @@ class Replicas:
 
     # -- failures --------------------------------------------------------------------------------------
 
-    def failed(self, key: str, seq: int, action: str, error: str, now: int, state: str = "retry") -> None:
-        """Keep a failed write, inside `write`; the wait doubles with each attempt, from 30 s to a day."""
+    def failed(
+        self,
+        key: str,
+        seq: int,
+        action: str,
+        error: str,
+        now: int,
+        state: str = "refused",
+        wait: float | None = None,
+        again: bool = False,
+    ) -> None:
+        """Keep a failed write, inside `write`. `wait`: seconds until the next try; by default it doubles with each attempt,
+        from 30 s to a day. `again`: it failed in this run before, and all of that is one attempt."""
         attempts = self._db.execute(
             "SELECT attempts FROM failure WHERE binding = ? AND key = ?", (self.binding, key)
         ).fetchone()
-        count = 1 if attempts is None else attempts[0] + 1
-        wait = min(30 * 2 ** min(count - 1, 12), 86_400) * 1_000_000
+        count = 1 if attempts is None else attempts[0] + (not again)
+        grown = min(30_000_000 * 2 ** min(count - 1, 12), LONGEST_WAIT)
+        pause = grown if wait is None else min(int(wait * 1_000_000), LONGEST_WAIT)
         self._db.execute(
             "INSERT OR REPLACE INTO failure VALUES (?,?,?,?,?,?,?,?)",
-            (self.binding, key, seq, action, error, count, now + wait, state),
+            (self.binding, key, seq, action, error, count, now + pause, state),
         )
 
     def mended(self, keys: Iterable[str]) -> None:
@@ -306,6 +349,18 @@ def set_mapping(journal: Journal, binding: int, mapping: Mapping[str, Any]) -> N
     )
 
 
+def look_at_all(journal: Journal, binding: int, type: str) -> None:
+    """The next replay is to look at every record, since another filter or direction may call for something else
+    in the store; inside `write`."""
+    journal.connection.execute(
+        "INSERT OR IGNORE INTO pending SELECT DISTINCT ?, key FROM event WHERE type = ? AND op <> 'read'",
+        (binding, journal.known_name(type)),
+    )
+    journal.connection.execute(
+        "UPDATE replica SET in_line = 0 WHERE binding = ? AND content IS NOT NULL", (binding,)
+    )
+
+
 def add_intent(journal: Journal, state: BindingState, until: int) -> None:
     """A write towards position `until` begins, inside `write`."""
     if until not in state.intents:
@@ -337,6 +392,18 @@ def note(journal: Journal, store: str, column: str, value: int) -> None:
         f"INSERT INTO store (name, {column}) VALUES (?, ?)"
         f" ON CONFLICT (name) DO UPDATE SET {column} = excluded.{column}",
         (store, value),
+    )
+
+
+def only_elsewhere(journal: Journal, type: str, binding: int) -> int:
+    """How many records of a type there are that a binding does not hold."""
+    return int(
+        journal.connection.execute(
+            "SELECT count(*) FROM (SELECT max(seq) AS last FROM event WHERE type = ? AND op <> 'read' GROUP BY key)"
+            " JOIN event e ON e.seq = last WHERE e.after IS NOT NULL"
+            " AND NOT EXISTS (SELECT 1 FROM replica r WHERE r.binding = ? AND r.key = e.key)",
+            (journal.known_name(type), binding),
+        ).fetchone()[0]
     )
 
 

@@ -8,7 +8,7 @@ passed does `ingest` take over, in order of the keys, so that the order of a sto
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -18,8 +18,11 @@ from evsync.accessor import Accessor, CanScan, Row
 from evsync.errors import BrokenStore, DuplicateKey, EvsyncError
 from evsync.journal.journal import Journal
 from evsync.journal.query import shapes_with
+from evsync.projections.identity import is_another
+from evsync.projections.merge import view
 from evsync.projections.reader import BadRow, Reader, Record, id_beside
-from evsync.projections.replicas import BindingState, Quarantined, Replicas
+from evsync.projections.references import References, is_referenced, reader_of
+from evsync.projections.replicas import BindingState, Quarantined, Replica, Replicas, binding_state
 from evsync.projections.spool import Doubled, Spool
 from evsync.store import Store
 from evsync.values import ABSENT, encode
@@ -44,6 +47,8 @@ class Staged(msgspec.Struct):
     bad: list[Quarantined] = []
     by_feed: bool = False  # `different` holds steps (see feeding.Step)
     position: str | None = None  # up to where the store's own feed was read, if it has one
+    changed: int = 0  # how many known records hold something else now
+    first_met: bool = False  # nothing was known of the store's records of this type
 
 
 class Seen:
@@ -74,11 +79,13 @@ def stage(
     progress: Progress | None = None,
 ) -> Staged:
     """Read `type` of `store` through. Raises StoreError if the read breaks off, DuplicateKey for two records of one key."""
-    accessor, reader = store.accessor(type), Reader(store.binding(type), store.accessor(type))
+    accessor, reader = store.accessor(type), reader_of(journal, store, type)
     replicas = Replicas(journal, -1 if state is None else state.id)
     with _reading(journal):
-        staging = _Staging(store, type, reader, replicas, Staged(Spool()))
-        if not staging.any_known:
+        references = References(journal, store) if is_referenced(store, type) else None
+        staging = _Staging(store, type, reader, replicas, Staged(Spool()), journal, references)
+        # A write whose answer was lost may have taken place, and left its record waiting.
+        if not staging.any_known or replicas.any_left_over():
             staging.called_now = called_now(journal, type, reader, None)
         # A run that was killed may have written such a record.
         for intent in () if state is None else state.intents:
@@ -89,6 +96,22 @@ def stage(
                 progress(f"reading {store.name} {type}", staging.staged.found, None)
         staging.finish()
     return staging.staged
+
+
+def ids_ahead(journal: Journal, store: Store, type: str) -> None:
+    """Learn the ids of records to which others will refer that are read before them. Raises StoreError."""
+    accessor, reader = store.accessor(type), reader_of(journal, store, type)
+    state = binding_state(journal, store.name, type)
+    replicas = Replicas(journal, -1 if state is None else state.id)
+    references = References(journal, store)
+    for rows in batches(accessor, reader, store, type):
+        read = [
+            (row[0] if isinstance(row[0], int | str) else key, key)
+            for row in rows
+            if (key := reader.key_of(row)) is not None
+        ]
+        known = replicas.by_id([local for local, _ in read])
+        references.expect(type, ((local, known[local].key if local in known else key) for local, key in read))
 
 
 def batches(accessor: Accessor, reader: Reader, store: Store, type: str) -> Iterator[Sequence[Row]]:
@@ -145,11 +168,16 @@ class _Staging:
         reader: Reader,
         replicas: Replicas,
         staged: Staged,
+        journal: Journal,
+        references: References | None,
     ) -> None:
+        self.journal = journal
+        self.references = references  # where other records refer to these
         self.store, self.type, self.reader, self.replicas, self.staged = store, type, reader, replicas, staged
         staged.known = replicas.count()
         self.seen = Seen(replicas.last_row())
         self.any_known = staged.known > 0 or replicas.any()
+        staged.first_met = not self.any_known
         self.has_ids = self.any_known and replicas.has_ids()
         self.called_now: dict[str, str] = {}  # what stands in the key fields now → the key that was minted
         self.strangers: list[tuple[Record, str]] = []  # records of that description, and their keys
@@ -177,6 +205,8 @@ class _Staging:
         by_id = {}
         if self.has_ids:
             by_id = self.replicas.by_id([_local(record) for record in records])
+            for local in self._dealt_anew(records, by_key, by_id):
+                del by_id[local]
         different: list[tuple[Record, str, int | None, bytes | None]] = []
         for record in records:
             row, was, known_id = by_key.get(record.key, (None, None, None))
@@ -213,11 +243,42 @@ class _Staging:
                 different.append((record, key, row, was))
         self._put(different)
 
+    def _dealt_anew(
+        self, records: Sequence[Record], by_key: Collection[str], by_id: Mapping[int | str, Replica]
+    ) -> list[int | str]:
+        """The ids under which the store shows records that it did not have before."""
+        edited = [
+            (record, replica)
+            for record in records
+            if (replica := by_id.get(_local(record))) is not None
+            and replica.key != record.key
+            and replica.fingerprint not in (None, record.fingerprint)
+            and record.key not in by_key
+        ]
+        binding = self.reader.binding
+        types = {field.name: field.type for field in binding.fields}
+        revisions = self.journal.revisions(replica.seq for _, replica in edited)
+        found = []
+        for record, replica in edited:
+            had = replica.content or view(revisions.get(replica.seq), binding.names) or {}
+            # The key that was minted may long stand for other key fields than these.
+            if not had.keys() >= set(binding.key) or self.reader.key_in(had) == record.key:
+                continue
+            now = self.reader.fields_of(record)
+            if is_another(had, now, binding.key, types, binding.created_at):
+                found.append(_local(record))
+        return found
+
     def _same(self, row: int, record: Record, moved: bool = False) -> None:
         self._mark(row, record.key)
         self.staged.unchanged += 1
         if moved:
-            self.staged.moved.append((record.id, row))
+            self._move(record, row, record.key)
+
+    def _move(self, record: Record, row: int, key: str) -> None:
+        self.staged.moved.append((record.id, row))
+        if self.references is not None:
+            self.references.expect(self.type, [(_local(record), key)])
 
     def _mark(self, row: int, key: str) -> None:
         if not self.seen.add(row):
@@ -225,6 +286,9 @@ class _Staging:
 
     def _put(self, found: Sequence[tuple[Record, str, int | None, bytes | None]]) -> None:
         full = self.reader.binding.names
+        if self.references is not None:
+            self.references.expect(self.type, ((_local(record), key) for record, key, _, _ in found))
+        self.staged.changed += sum(row is not None for _, _, row, _ in found)
         self.staged.different.add(
             [
                 (
@@ -271,7 +335,8 @@ class _Staging:
         """What is gone, what only changed its id, and whether any key stands twice."""
         self._settle_strangers()
         self._settle_ids()
-        if self.seen.count < self.staged.known:
+        # Those in dispute are not among the known ones, but are seen when they are there again.
+        if self.seen.count < self.staged.known + self.replicas.disputed():
             self._gone()
         try:
             self.staged.different.close()
@@ -296,7 +361,7 @@ class _Staging:
             self._mark(row, record.key)
             if record.fingerprint == was:
                 self.staged.unchanged += 1
-                self.staged.moved.append((record.id, row))
+                self._move(record, row, record.key)
             else:
                 self._put([(record, record.key, row, was)])
 

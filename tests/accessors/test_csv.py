@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from accessors import csv as csv_accessor
 from accessors.csv import CsvAccessor
 from evsync.accessor import HEADER, Change
-from evsync.binding import Binding, Field, PlaceSpec
+from evsync.binding import Binding, Description, Field, PlaceSpec
 from evsync.errors import BrokenStore, ConfigError, Refused
 from evsync.store import Store
 from evsync.testing.conformance import AccessorConformance, always
@@ -171,7 +171,6 @@ def test_id_and_change_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "no header"),
         ("\n\n", "no header"),
         ("k,a,a,b\n", "two columns are called 'a'"),
         ("k,,a,b\n", "column 2 has no name"),
@@ -191,6 +190,16 @@ def test_a_broken_file_is_neither_read_nor_written(tmp_path: Path, text: str | b
         change(store, "create", "9", k="9", a="", b="")
     assert content(store) == before
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_a_file_of_no_bytes_holds_nothing_and_gets_its_header_with_the_first_record(tmp_path: Path) -> None:
+    store = make(tmp_path, "")
+    assert rows(store) == []
+    assert CsvAccessor().describe(store, "thing") == Description({})
+    assert change(store, "delete", "9").state != "failed"
+    assert content(store) == b""
+    change(store, "create", "9", k="9", a="x", b=None)
+    assert content(store) == b"k,a,b\n9,x,\n"
 
 
 def test_a_cell_without_end_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -388,8 +388,17 @@ def test_describe_tells_declared_and_found_types(make: Make) -> None:
         "INSERT INTO t VALUES (1, 1.5, 'x', NULL, 'k', ''), (2, 1, 'y', NULL, 'l', '')"
     )
     assert accessor.describe(store, "t") == Description(
-        {"a": "int", "b": "float", "c": "str", "d": None, "k": "str", "at": "datetime"}, ("at", "k")
+        {"a": "int", "b": "float", "c": "str", "d": None, "k": "str", "at": "datetime"},
+        ("at", "k"),
+        guessed=frozenset("abcd"),
     )
+
+
+def test_describe_tells_the_columns_that_the_table_computes(make: Make) -> None:
+    store = make("CREATE TABLE t (k TEXT PRIMARY KEY, n INTEGER, twice INTEGER AS (n * 2))")
+    described = accessor.describe(store, "t")
+    assert described is not None
+    assert (described.generated, described.guessed) == (frozenset({"twice"}), frozenset())
 
 
 def test_describe_of_what_is_not_there_is_none_and_makes_nothing(make: Make, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ import pytest
 from conftest import ANN, BEN, CEM, Project
 
 INGESTED = [
-    "store", "created", "updated", "deleted", "adopted", "unchanged", "conflicts", "quarantined", "error",
+    "store", "created", "updated", "deleted", "adopted", "unchanged", "conflicts", "quarantined", "adoption",
+    "error",
 ]  # fmt: skip
 REPLAYED = ["store", "created", "updated", "deleted", "skipped", "failed", "cursor", "head", "error"]
 EVENT = [
@@ -295,7 +296,7 @@ def test_a_closed_pipe_is_no_error(synced: Project) -> None:
 
 def test_show(synced: Project) -> None:
     document = synced("show", "contact", ANN, "--json").json
-    assert list(document) == ["type", "key", "seq", "fields", "replicas"]
+    assert list(document) == ["type", "key", "seq", "fields", "replicas", "quarantined"]
     assert document["fields"] == {"email": ANN, "name": "Ann", "age": 31, "town": "Ulm"}
     assert [list(held) for held in document["replicas"]] == [["store", "seq", "id", "in_step"]] * 3
     assert all(held["in_step"] for held in document["replicas"])
@@ -496,3 +497,18 @@ def test_a_first_word_comes_quickly(project: Project) -> None:
         return time.perf_counter() - started
 
     assert min(seconds("--version") for _ in range(3)) < 2.0
+
+
+def test_a_first_meeting_is_told_and_a_dry_run_of_sync_shows_it_before(project: Project) -> None:
+    dry = project("sync", "--dry-run")
+    assert (dry.code, dry.err) == (0, "")
+    assert "mailing  met for the first time: 1 alike, 1 only here, 1 only elsewhere" in dry.out
+    assert "would be written to the stores" in dry.out
+    assert f"contact {CEM}" in dry.out
+    assert not (project.folder / "evsync.db").exists()
+    document = project("sync", "--dry-run", "--json").json
+    assert [document[half]["dry_run"] for half in ("ingest", "replay")] == [True, True]
+    assert all(store["plan"] for store in document["replay"]["stores"])
+    assert "only elsewhere" in project("ingest", "--dry-run").out
+    assert "only elsewhere" in project("sync").out
+    assert "first time" not in project("ingest").out

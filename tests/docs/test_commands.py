@@ -11,8 +11,9 @@ import typer
 from evsync import plugins
 from evsync.accessor import CanApply, CanCheck, CanCreate, CanDescribe, CanDiscover, CanScan
 from evsync.cli.app import app
-from evsync.config import DELETE_POLICIES, FIELD_POLICIES, parse_config
+from evsync.config import parse_config
 from evsync.errors import ConfigError
+from evsync.policies import DELETE_POLICIES, FIELD_POLICIES
 from evsync.values import TYPES
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")

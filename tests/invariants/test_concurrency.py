@@ -10,6 +10,9 @@ from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
+from evsync import Synchronizer
+from evsync.config import load_config
+
 STORES = ("one", "two", "three", "four")
 RECORDS = 1_500
 
@@ -27,7 +30,8 @@ with Synchronizer.from_config(load_config(Path("evsync.toml"))) as sync:
         time.sleep(0.001)
     run = getattr(sync, sys.argv[2])
     # Between two transactions the others get their turn, as they do when there is more to decide.
-    report = run(sys.argv[3].split(","), progress=lambda *_: time.sleep(0.01))
+    stores = [sys.argv[3].split(",")] if sys.argv[3] else []
+    report = run(*stores, progress=lambda *_: time.sleep(0.01))
     print(report)
     sys.exit(report.exit_code)
 """
@@ -130,3 +134,64 @@ def test_a_reader_beside_writers_never_fails(tmp_path: Path) -> None:
     out, err = writer.communicate()
     assert (writer.returncode, err) == (0, ""), out
     assert len(evsync(tmp_path, "log")) == len(STORES) * RECORDS  # type: ignore[arg-type]
+
+
+def test_a_reader_that_was_there_before_the_journal_sees_it_come(tmp_path: Path) -> None:
+    lay_out(tmp_path, STORES[:1])
+    config = load_config(tmp_path / "evsync.toml")
+    with Synchronizer.from_config(config) as reader, Synchronizer.from_config(config) as writer:
+        assert list(reader.log()) == []
+        writer.ingest()
+        assert len(list(reader.log())) == RECORDS
+
+
+def test_three_processes_sync_everything_at_once(tmp_path: Path) -> None:
+    """Stores that have to learn from each other: nothing twice, and in the end nothing to do."""
+    lay_out(tmp_path, STORES[:3])
+    together(tmp_path, ("sync", ""), ("sync", ""), ("sync", ""))
+    together(tmp_path, ("sync", ""))
+    told = events(tmp_path)
+    assert [seq for seq, _, _ in told] == list(range(1, 3 * RECORDS + 1))
+    assert len({key for _, _, key in told}) == len(told)
+    with Synchronizer.from_config(load_config(tmp_path / "evsync.toml")) as sync:
+        report = sync.sync()
+        assert report["ingest"]["first"] is None
+        for store in report["replay"]["stores"]:
+            assert not any(store[n] for n in ("created", "updated", "deleted", "skipped", "failed"))
+            assert sync.diff(store["store"])["differences"] == []
+        assert sync.verify()["ok"]
+
+
+def test_two_processes_find_the_same_records_in_two_stores(tmp_path: Path) -> None:
+    """Whoever comes second adopts what the first one journalled."""
+    lay_out(tmp_path, STORES[:2])
+    (tmp_path / "two.db").write_bytes((tmp_path / "one.db").read_bytes())
+    together(tmp_path, ("ingest", "one"), ("ingest", "two"))
+    told = events(tmp_path)
+    assert len(told) == len({key for _, _, key in told}) == RECORDS
+    together(tmp_path, ("sync", ""))
+    assert len(events(tmp_path)) == RECORDS
+
+
+ADD = """
+import sys
+from pathlib import Path
+from evsync import Data, Synchronizer
+from evsync.config import load_config
+with Synchronizer.from_config(load_config(Path("evsync.toml"))) as sync:
+    for number in range(100):
+        sync.stores["one"].add(Data("thing", {"id": f"{sys.argv[1]}-{number}", "v": "new"}), actor=sys.argv[1])
+"""
+
+
+def test_programs_work_with_a_store_while_it_is_ingested(tmp_path: Path) -> None:
+    """Each of their operations is journalled once. If the ingest was there first, it cannot know whose it was."""
+    lay_out(tmp_path, STORES[:1])
+    adding = [subprocess.Popen([sys.executable, "-c", ADD, who], cwd=tmp_path) for who in ("ann", "bob")]
+    while any(process.poll() is None for process in adding):
+        together(tmp_path, ("ingest", "one"))
+    assert [process.wait() for process in adding] == [0, 0]
+    together(tmp_path, ("ingest", "one"))
+    told = events(tmp_path)
+    assert [seq for seq, _, _ in told] == list(range(1, len(told) + 1))
+    assert len(told) == len({key for _, _, key in told}) == RECORDS + 200

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from freezegun import freeze_time
-from projects import append
+from projects import NOON_MICROS, append
 
 from evsync.errors import UsageError
 from evsync.journal.journal import Journal
@@ -193,12 +193,13 @@ def test_nobody_is_to_blame_for_what_does_not_exist(journal: Journal, type: str,
 
 
 def test_the_origin_of_a_field_is_the_event_that_last_changed_it(journal: Journal) -> None:
-    assert origin(journal, "contact", "ann", "age") == ("mail", None)
-    assert origin(journal, "contact", "ann", "name") == ("crm", None)
-    append(journal, "update", "ann", {"age": 33}, changed=["age"], store="mail", occurred_at=7)
-    assert origin(journal, "contact", "ann", "age") == ("mail", 7)
-    assert origin(journal, "contact", "ann", "nothing") == ("", None)
-    assert origin(journal, "contact", "zoe", "age") == ("", None)
+    assert origin(journal, "contact", "ann", "age") == ("mail", None, NOON_MICROS + 120_000_000)
+    assert origin(journal, "contact", "ann", "name") == ("crm", None, NOON_MICROS + 300_000_000)
+    now = NOON_MICROS + 3_600_000_000
+    append(journal, "update", "ann", {"age": 33}, changed=["age"], store="mail", occurred_at=7, now=now)
+    assert origin(journal, "contact", "ann", "age") == ("mail", 7, now)
+    assert origin(journal, "contact", "ann", "nothing") == ("", None, None)
+    assert origin(journal, "contact", "zoe", "age") == ("", None, None)
 
 
 def test_state_then_and_now(journal: Journal) -> None:

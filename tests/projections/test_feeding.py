@@ -172,3 +172,39 @@ def test_a_bad_row_in_a_feed_is_quarantined_and_the_others_flow(
     accessor.put(store, {"id": "a", "v": 1.5})
     accessor.put(store, {"id": "b", "v": "1"})
     assert counts(synchronizer.ingest()) == {"created": 1, "quarantined": 1}
+
+
+def test_a_record_deleted_and_created_again_is_a_deletion_and_a_creation(
+    synchronizer: Synchronizer, store: Store, accessor: FeedAccessor
+) -> None:
+    accessor.put(store, {"id": "a", "v": 1})
+    synchronizer.ingest()
+    accessor.drop(store, "a")
+    accessor.put(store, {"id": "a", "v": 9})
+    assert counts(synchronizer.ingest()) == {"created": 1, "deleted": 1}
+    assert [event["op"] for event in synchronizer.log("thing", "a")] == ["create", "delete", "create"]
+
+
+class NumberedFeed(FeedAccessor):
+    """The same by ids of its own: a record is `nr`, and known by what stands in its key."""
+
+    def changes(self, store: Store, type: str, since: str) -> Iterator[Fed]:
+        for position, record, key in self.feed[int(since) :]:
+            row = None if record is None else (7, None, None, "ann", record["id"], record["v"])
+            yield Fed(str(position), row, id=7, name={"id": key}, changed_by="ann")
+
+
+def test_an_id_that_a_feed_shows_dealt_out_again_is_another_record(tmp_path: Path) -> None:
+    accessor = NumberedFeed()
+    store = Store("fed", "memory:", places={"thing": PlaceSpec()}, accessor=accessor)
+    with Synchronizer([store], [THING], tmp_path / "evsync.db") as synchronizer:
+        synchronizer.ingest()
+        accessor.put(store, {"id": "a", "v": 1})
+        assert counts(synchronizer.ingest()) == {"created": 1}
+        accessor.drop(store, "a")
+        accessor.put(store, {"id": "b", "v": 2})
+        accessor.put(store, {"id": "c", "v": 3})  # here the feed itself says that it is an edit
+        assert counts(synchronizer.ingest(allow_deletes=True)) == {"created": 1, "deleted": 1, "updated": 1}
+        assert [(event["op"], event["key"]) for event in synchronizer.log()] == [
+            ("create", "a"), ("delete", "a"), ("create", "b"), ("update", "b"),
+        ]  # fmt: skip

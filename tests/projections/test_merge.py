@@ -6,6 +6,8 @@ already (*theirs*), what b did was just found in store b (*mine*).
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Literal
 
 import pytest
@@ -168,14 +170,23 @@ def test_two_stores_at_once(
 
 
 @pytest.mark.parametrize(
-    ("fields", "chosen"),
-    [("newest", "2"), ("first", "1"), ("prefer", "2"), ("manual", "1"), ("mine:longest", "1")],
+    ("fields", "chosen", "basis"),
+    [
+        ("newest", "2", "newest: b's came later to the journal (neither gives a time)"),
+        ("first", "1", "first: what the journal had stays"),
+        ("prefer", "2", "prefer: b stands before a"),
+        ("manual", "1", "manual: left open"),
+        ("mine:longest", "1", "mine:longest answered"),
+    ],
 )
-def test_a_decision_records_all_values_the_policy_and_the_choice(fields: str, chosen: str) -> None:
+def test_a_decision_records_all_values_the_policy_the_choice_and_why(
+    fields: str, chosen: str, basis: str
+) -> None:
     assert decided({"v": "1"}, {"v": "2"}, fields, "edit-wins").conflict == {
         "fields": {"v": {"base": "0", "theirs": "1", "mine": "2", "chosen": chosen}},
         "policy": fields,
         "open": fields == "manual",
+        "basis": basis,
     }
 
 
@@ -193,8 +204,38 @@ def test_an_edit_of_what_is_gone_records_what_was_edited() -> None:
         "fields": {"v": {"base": "0", "mine": "2", "chosen": "2"}},
         "policy": "edit-wins",
         "open": False,
+        "basis": "edit-wins: b changed v of a record that was deleted elsewhere",
     }
-    assert loses == {"fields": {"v": {"base": "0", "mine": "2"}}, "policy": "delete-wins", "open": False}
+    assert loses == {
+        "fields": {"v": {"base": "0", "mine": "2"}},
+        "policy": "delete-wins",
+        "open": False,
+        "basis": "delete-wins: b changed v of a record that was deleted elsewhere",
+    }
+
+
+@pytest.mark.parametrize(
+    ("policy", "basis"),
+    [
+        ("edit-wins", "edit-wins: b deleted the record without having seen the change of v, w"),
+        ("delete-wins", "delete-wins: b deleted the record without having seen the change of v, w"),
+        ("manual", "manual: left open, b deleted the record without having seen the change of v, w"),
+    ],
+)
+def test_a_delete_without_having_seen_the_edit_says_what_was_not_seen(policy: str, basis: str) -> None:
+    assert decided({"v": "1", "w": ABSENT}, GONE, "newest", policy).conflict == {
+        "fields": {},
+        "policy": policy,
+        "open": policy == "manual",
+        "basis": basis,
+    }
+
+
+def test_a_store_that_only_has_not_heard_of_the_deletion_revives_nothing() -> None:
+    """b maps a further field since, which is empty: its record reads otherwise, and nobody changed it."""
+    seen = sighting(theirs=None, mapped=("v", "w", "x"), fresh=frozenset("x"))
+    for policy in ("edit-wins", "delete-wins", "manual"):
+        assert decide(seen, Rules(delete=policy)) == Decision(None, None, (), "behind")  # type: ignore[arg-type]
 
 
 def test_each_field_may_have_its_own_policy() -> None:
@@ -204,6 +245,10 @@ def test_each_field_may_have_its_own_policy() -> None:
     assert decision.conflict is not None
     assert decision.conflict["policy"] == {"v": "manual", "w": "newest"}
     assert decision.conflict["open"]
+    assert decision.conflict["basis"] == (
+        "v: manual: left open; w: newest: b's came later to the journal (neither gives a time)"
+    )
+    assert decision.conflict["fields"]["w"]["chosen"] == "2"
 
 
 @pytest.mark.parametrize(
@@ -245,33 +290,161 @@ def test_prefer_goes_by_the_list(prefer: tuple[str, ...], theirs_store: str, aft
     assert decision.after == {"v": after, "w": "0"}
 
 
-def test_a_function_is_given_everything() -> None:
+def asked(function: Any, theirs: Any = "1", mine: Any = "2", base: Any = "0", **more: Any) -> Decision:
+    """What becomes of field f, of type `kind`, if this function decides."""
+    kind = more.pop("kind", "str")
+    had = edited({}, {"f": base})
+    seen = sighting(
+        mapped=("f",), types={"f": kind}, had=had, ancestor=had,
+        theirs=edited({}, {"f": theirs}), content=edited({}, {"f": mine}), **more,
+    )  # fmt: skip
+    return decide(seen, Rules(fields="m:f", custom={"m:f": function}))
+
+
+def test_a_function_is_given_everything_typed() -> None:
     given: list[Clash] = []
 
     def policy(clash: Clash) -> Any:
         given.append(clash)
-        return "3"
+        return clash.theirs + clash.mine
 
-    seen = sighting(
-        theirs={"v": "1", "w": "0"},
-        content={"v": "2", "w": "0"},
-        origin=lambda field: Origin("a", 7),
-        occurred_at=8,
+    decision = asked(
+        policy,
+        "1.10",
+        "2.25",
+        ABSENT,
+        kind="decimal",
+        origin=lambda field: Origin("a", 7, 10),
+        occurred_at=8_000_000,
     )
-    decision = decide(seen, Rules(fields="m:f", custom={"m:f": policy}))
-    assert given == [Clash("thing", "k", "v", "0", "1", "2", "a", "b", 7, 8)]
-    assert decision.after == {"v": "3", "w": "0"}
+    seven, eight = (
+        datetime(1970, 1, 1, 0, 0, 0, 7, tzinfo=UTC),
+        datetime(1970, 1, 1, 0, 0, 8, tzinfo=UTC),
+    )
+    assert given == [
+        Clash("thing", "k", "f", ABSENT, Decimal("1.10"), Decimal("2.25"), "a", "b", seven, eight)
+    ]
+    assert isinstance(given[0].theirs, Decimal)
+    assert decision.after == {"f": "3.35"}
     assert decision.remember == "behind"
+    assert decision.conflict == {
+        "fields": {"f": {"theirs": "1.10", "mine": "2.25", "chosen": "3.35"}},
+        "policy": "m:f",
+        "open": False,
+        "basis": "m:f answered",
+    }
 
 
 def test_a_function_may_take_the_field_away() -> None:
-    decision = decide(
-        sighting(theirs={"v": "1", "w": "0"}, content={"v": "2", "w": "0"}),
-        Rules(fields="m:f", custom={"m:f": lambda clash: ABSENT}),
-    )
-    assert decision.after == {"w": "0"}
+    decision = asked(lambda clash: ABSENT)
+    assert decision.after == {}
+    assert decision.conflict == {
+        "fields": {"f": {"base": "0", "theirs": "1", "mine": "2"}},
+        "policy": "m:f",
+        "open": False,
+        "basis": "m:f answered, and took the field away",
+    }
+
+
+@pytest.mark.parametrize("answer", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_inside_a_function_goes_through(answer: type[BaseException]) -> None:
+    def policy(clash: Clash) -> Any:
+        raise answer
+
+    with pytest.raises(answer):
+        asked(policy)
+
+
+@pytest.mark.parametrize(
+    ("error", "basis"),
+    [
+        (ValueError("no idea"), "m:f raised ValueError: no idea; left open"),
+        (ValueError(), "m:f raised ValueError; left open"),
+        (KeyError("two\n  lines"), "m:f raised KeyError: 'two\\n lines'; left open"),
+    ],
+)
+def test_a_function_that_raises_leaves_the_conflict_open(error: Exception, basis: str) -> None:
+    def policy(clash: Clash) -> Any:
+        raise error
+
+    decision = asked(policy)
+    assert (decision.after, decision.changed, decision.remember) == ({"f": "1"}, (), "behind")
+    assert decision.conflict == {
+        "fields": {"f": {"base": "0", "theirs": "1", "mine": "2", "chosen": "1"}},
+        "policy": "m:f",
+        "open": True,
+        "basis": basis,
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "basis"),
+    [
+        ("str", None, "m:f answered nothing (None); left open"),
+        ("str", 1.5, "m:f answered what cannot be: 1.5 is not of type str; left open"),
+        ("int", "many", "m:f answered what cannot be: 'many' is not of type int; left open"),
+        ("json", {1}, "m:f answered what cannot be: {1} is not of type json: Object of type set is not JSON serializable; left open"),
+    ],
+)  # fmt: skip
+def test_a_function_that_answers_nonsense_leaves_the_conflict_open(
+    kind: str, answer: Any, basis: str
+) -> None:
+    sides = {"str": ("1", "2", "0")}.get(kind, (1, 2, 0))
+    decision = asked(lambda clash: answer, *sides, kind=kind)
+    assert decision.after == {"f": sides[0]}
     assert decision.conflict is not None
-    assert decision.conflict["fields"]["v"] == {"base": "0", "theirs": "1", "mine": "2"}
+    assert (decision.conflict["open"], decision.conflict["basis"]) == (True, basis)
+
+
+def test_what_cannot_be_written_down_is_nonsense() -> None:
+    conflict = asked(lambda clash: "\ud800").conflict
+    assert conflict is not None
+    assert conflict["open"]
+    assert conflict["basis"].startswith("m:f answered what cannot be: ")
+
+
+@pytest.mark.parametrize("sides", [(None, "2", "0"), ("1", None, "0"), ("1", "2", None), ("1", "2", ABSENT)])
+def test_a_function_may_answer_null_where_one_side_has_no_value(sides: tuple[Any, Any, Any]) -> None:
+    decision = asked(lambda clash: None, *sides)
+    assert decision.after == {"f": None}
+    assert decision.conflict is not None
+    assert not decision.conflict["open"]
+
+
+def test_an_answer_is_taken_in_any_form_that_its_type_reads() -> None:
+    assert asked(lambda clash: 3, "1", "2", "0", kind="decimal").after == {"f": "3"}
+    assert asked(lambda clash: "2026-01-31", "2026-01-01", "2026-01-02", None, kind="date").after == {
+        "f": "2026-01-31"
+    }
+
+
+def test_a_function_that_alters_what_it_was_given_alters_nothing_else() -> None:
+    def policy(clash: Clash) -> Any:
+        clash.mine.append("x")
+        clash.base.clear()
+        return clash.theirs + clash.mine
+
+    decision = asked(policy, ["1"], ["2"], ["0"], kind="json")
+    assert decision.after == {"f": ["1", "2", "x"]}
+    assert decision.conflict is not None
+    assert decision.conflict["fields"]["f"] == {
+        "base": ["0"],
+        "theirs": ["1"],
+        "mine": ["2"],
+        "chosen": ["1", "2", "x"],
+    }
+
+
+def test_a_function_that_fails_holds_up_no_other_field() -> None:
+    def policy(clash: Clash) -> Any:
+        raise ValueError("no idea")
+
+    seen = sighting(theirs={"v": "1", "w": "1"}, content={"v": "2", "w": "2"})
+    decision = decide(seen, Rules(by_field={"v": "m:f"}, custom={"m:f": policy}))
+    assert decision.after == {"v": "1", "w": "2"}
+    assert decision.changed == ("w",)
+    assert decision.conflict is not None
+    assert decision.conflict["open"]
 
 
 # -- new, and new again ---------------------------------------------------------------------------------
@@ -469,6 +642,113 @@ def test_a_field_mapped_since_is_seen_for_the_first_time(
     assert (decision.conflict is not None) == conflict
 
 
+@pytest.mark.parametrize(
+    ("theirs", "content", "in_line", "remember"),
+    [
+        # empty, and nobody has a value: nothing to tell, nothing to write
+        (START, {**START, "x": None}, True, "normalised"),
+        # empty here, but not in the journal: to be filled, never taken for an edit to null
+        ({**START, "x": "1"}, {**START, "x": None}, True, "behind"),
+        ({**START, "x": "1"}, START, True, "behind"),
+        # what the journal says already
+        ({**START, "x": "1"}, {**START, "x": "1"}, True, "normalised"),
+        ({**START, "x": "1"}, {**START, "x": "1"}, False, "behind"),
+    ],
+)
+def test_a_field_mapped_since_that_says_nothing_new_makes_no_event(
+    theirs: Fields, content: Fields, in_line: bool, remember: str
+) -> None:
+    decision = decide(
+        sighting(
+            mapped=("v", "w", "x"),
+            theirs=theirs,
+            content=content,
+            fresh=frozenset("x"),
+            held=Held(1, in_line),
+        ),
+        Rules(adopt="newest"),
+    )
+    assert (decision.op, decision.conflict, decision.remember) == (None, None, remember)
+
+
+@pytest.mark.parametrize(("in_line", "remember"), [(True, "as-before"), (False, "behind")])
+def test_a_field_that_is_no_longer_mapped_makes_no_event(in_line: bool, remember: str) -> None:
+    seen = sighting(mapped=("v",), content={"v": "0"}, held=Held(1, in_line))
+    assert decide(seen, Rules()) == Decision(None, START, (), remember)  # type: ignore[arg-type]
+
+
+# -- fields that are only written -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("held", "theirs", "content", "after", "changed", "remember"),
+    [
+        # an edit of it is not taken, and to be undone
+        (True, START, {**START, "w": "1"}, None, (), "behind"),
+        (True, {**START, "v": "1"}, {**START, "w": "1"}, None, (), "behind"),
+        # beside one that counts
+        (True, START, {"v": "1", "w": "1"}, {"v": "1", "w": "0"}, ("v",), "behind"),
+        (True, START, {"v": "1", "w": "0"}, {"v": "1", "w": "0"}, ("v",), "in-line"),
+        # in a new record
+        (False, None, {"v": "1", "w": "1"}, {"v": "1"}, ("v",), "behind"),
+        (False, None, {"v": "1"}, {"v": "1"}, ("v",), "in-line"),
+        (False, None, {"v": "1", "w": None}, {"v": "1"}, ("v",), "normalised"),
+        # in a record that is adopted
+        (False, START, {**START, "w": "1"}, None, (), "behind"),
+        (False, START, START, None, (), "at-head"),
+        (False, {"v": "0"}, {"v": "0", "w": None}, None, (), "normalised"),
+        # in one that is gone elsewhere
+        (True, None, {**START, "w": "1"}, None, (), "behind"),
+    ],
+)
+def test_what_a_field_that_is_only_written_holds_is_not_taken(
+    held: bool,
+    theirs: Fields | None,
+    content: Fields,
+    after: Fields | None,
+    changed: tuple[str, ...],
+    remember: str,
+) -> None:
+    known = {} if held else {"held": None, "had": None, "ancestor": {}}
+    seen = sighting(theirs=theirs, content=content, write_only=frozenset("w"), **known)
+    decision = decide(seen, Rules())
+    assert (decision.changed, decision.remember, decision.conflict) == (changed, remember, None)
+    assert (decision.op is None) is (after is None)
+    if after is not None:
+        assert decision.after == after
+
+
+def test_its_own_way_of_writing_such_a_field_stays() -> None:
+    had = {**START, "w": "0 "}
+    seen = sighting(content={**had, "v": "1"}, had=had, write_only=frozenset("w"))
+    assert decide(seen, Rules()).remember == "normalised"
+
+
+# -- a filter -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("held", "theirs", "content", "op", "remember"),
+    [
+        (True, START, {**START, "v": "out"}, "update", "behind"),  # edited so that it leaves
+        (True, {**START, "v": "out"}, {**START, "w": "1"}, "update", "behind"),  # edited while it is to leave
+        (True, {**START, "v": "out"}, {**START, "v": "in"}, "update", "in-line"),  # brought back
+        (False, None, {"v": "out"}, "create", "behind"),
+        (False, {"v": "out"}, {"v": "out"}, None, "behind"),
+        (False, {"v": "in"}, {"v": "in"}, None, "at-head"),
+        (True, {**START, "v": "out"}, GONE, None, "nothing"),  # it does not belong there
+        (True, {**START, "v": "in"}, GONE, "delete", "nothing"),
+    ],
+)
+def test_what_does_not_pass_the_filter_is_to_leave(
+    held: bool, theirs: Fields | None, content: Fields | None, op: str | None, remember: str
+) -> None:
+    known = {} if held else {"held": None, "had": None, "ancestor": {}}
+    seen = sighting(theirs=theirs, content=content, holds=lambda record: record.get("v") != "out", **known)
+    decision = decide(seen, Rules())
+    assert (decision.op, decision.remember) == (op, remember)
+
+
 # -- always ---------------------------------------------------------------------------------------------
 
 VALUES = st.sampled_from(["0", "1", None, ABSENT])
@@ -503,6 +783,7 @@ def test_whatever_happens_no_value_found_is_lost(
     if decision.conflict is not None and decision.conflict["open"]:
         manual = {"manual"} & {fields, delete}
         assert manual
+        assert "left open" in decision.conflict["basis"]
 
 
 def test_records_compared() -> None:

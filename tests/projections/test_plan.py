@@ -58,3 +58,20 @@ def test_a_step_as_a_dry_run_prints_it() -> None:
         "seq": 5,
         "fields": ["name"],
     }
+
+
+@pytest.mark.parametrize(
+    ("holds", "held_at", "action", "fields"),
+    [
+        (None, None, "create", ["name"]),
+        ({**ANN, "age": 2}, 5, "none", []),
+        ({**ANN, "age": 2}, 3, "note", []),
+        ({"name": "Ann"}, 3, "note", []),
+        ({**ANNA, "age": 2}, 3, "update", ["name"]),
+    ],
+)
+def test_what_is_never_written_does_not_matter(
+    holds: Any, held_at: int | None, action: str, fields: list[str]
+) -> None:
+    step = plan("contact", "ann", 5, ANN, holds, held_at, holds, frozenset({"age"}))
+    assert (step.action, step.fields, step.want) == (action, fields, ANN)

@@ -6,6 +6,7 @@ import hashlib
 import math
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 from accessors.memory import MemoryAccessor
 from accessors.sqlite import SqliteAccessor
 from evsync.binding import Binding, Field
+from evsync.conversions import conversion, load_conversions
 from evsync.data import Data
+from evsync.errors import Refused
 from evsync.projections.reader import BadRow, Reader, Record, key_text
 from evsync.values import ABSENT, TYPES
 
@@ -245,3 +248,73 @@ def test_key_text_of_each_kind() -> None:
     assert key_text("str", "x") == "x"
     assert key_text("decimal", "1.50") == "1.50"
     assert key_text("int", 7) == "7"
+
+
+# -- conversions, and columns that are no part of the type ----------------------------------------------
+
+
+def converting(accessor: Any = None, **written: Any) -> Reader:
+    types = {"k": "str", "n": "int", "price": "decimal"}
+    fields, convert = [], {}
+    for name, type in types.items():
+        local_type = None
+        if name in written:
+            pair = load_conversions("here", {name: written[name]}, Path())[name]
+            convert[name] = conversion("here", name, pair, type, "str")
+            local_type = convert[name].local_type
+        fields.append(Field(name, f"local_{name}", type, local_type))
+    return Reader(Binding("thing", ("k",), tuple(fields), convert=convert), accessor or MemoryAccessor())
+
+
+@pytest.mark.parametrize("n", [5, None, ABSENT])
+def test_a_converted_value_is_read_and_written(n: Any) -> None:
+    found = converting(price="cents", k={"A": "active", "b": "B"})
+    record = read(found, k="A", n=n, price=150)
+    fields = found.fields_of(record)
+    assert (record.key, fields["price"], fields.get("n", ABSENT)) == ("active", "1.50", n)
+    assert found.native(fields, ["k", "price"]) == {"local_k": "A", "local_price": 150}
+    assert read(found, k="b").key == "B"
+
+
+def test_null_and_absent_are_not_converted() -> None:
+    found = converting(price="cents")
+    assert found.fields_of(read(found, n=1, price=None))["price"] is None
+    assert "price" not in found.fields_of(read(found, n=1))
+    assert found.native({"price": None}, ["price", "n"]) == {"local_price": None, "local_n": ABSENT}
+    assert found.read_back({"price": None, "n": 1}) == {"price": None, "n": 1}
+    assert found.read_back({"price": "1.5"}) == {"price": "1.50"}
+
+
+def test_json_that_is_kept_as_text_is_parsed_before_it_is_converted() -> None:
+    pair = load_conversions("here", {"x": (lambda found: found["v"], lambda v: {"v": v})}, Path())["x"]
+    told = conversion("here", "x", pair, "str", "json")
+    fields = (Field("k", "k", "str"), Field("x", "x", "str", "json"))
+    found = Reader(Binding("thing", ("k",), fields, convert={"x": told}), SqliteAccessor())
+    assert found.fields_of(read(found, x='{"v": "a"}'))["x"] == "a"
+
+
+def test_a_value_that_cannot_be_converted_is_named() -> None:
+    found = converting(k={"A": "active"}, price="cents")
+    with pytest.raises(BadRow) as caught:
+        read(found, k="X")
+    assert caught.value.error == "field 'k': 'X' is none of 'A'"
+    assert found.key_of((None, None, None, None, "X", 1, 1)) is None
+    with pytest.raises(Refused, match=r"field 'price': 0\.001 has fractions of a cent"):
+        found.native({"price": "0.001"}, ["price"])
+
+
+@pytest.mark.parametrize(("value", "bad"), [("", True), (0, True), (None, False), (ABSENT, False)])
+def test_a_value_that_is_no_part_of_the_type_makes_the_row_wait(value: Any, bad: bool) -> None:
+    binding = Binding("thing", ("k",), (Field("k", "k", "str"), Field("n", "n", "int")), strange=("more",))
+    found = Reader(binding, MemoryAccessor())
+    row = (None, None, None, None, "a", 1, value)
+    assert found.key_of(row) == "a"
+    if bad:
+        with pytest.raises(BadRow) as caught:
+            found.read(row)
+        assert caught.value.error == "field 'more' is not part of 'thing'"
+    else:
+        assert found.fields_of(found.read(row)) == {"k": "a", "n": 1}
+    with pytest.raises(BadRow) as caught:
+        found.read((None, None, None, None, "a", "many", None))
+    assert caught.value.error.startswith("field 'n': ")
