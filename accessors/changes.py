@@ -68,12 +68,18 @@ class Work:
             )
         }
         refused = {number for numbers in self._moves.values() for number in numbers[1:]}
+        standing: set[int] = set()
         for row in rows:
             key = tuple(_hashable(self._wire(local, row[at])) for at, local in self._keys)
+            standing.update(self._by_id.get(str(row[0]), ()), self._by_key.get(key, ()))
             if key in self._moves and key not in leaving:
                 refused.update(self._moves[key])
         for number in refused:
-            self._outcomes[number] = Outcome("failed", error=Refused("another record has the new key"))
+            verdict = "write" if number in standing else self._changes[number].judge(None)
+            if verdict == "write":
+                self._outcomes[number] = Outcome("failed", error=Refused("another record has the new key"))
+            else:  # gone, or moved already: what has the new key may be that very record
+                self._outcomes[number] = Outcome(verdict)
 
     @property
     def outcomes(self) -> list[Outcome]:

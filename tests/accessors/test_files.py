@@ -274,6 +274,19 @@ def test_a_refused_record_stops_no_other(case: Case) -> None:
     assert case.records() == [(1, "one"), (2, "TWO"), (3, "three")]
 
 
+def test_a_record_does_not_take_the_key_of_another_unless_it_is_the_one_that_did(case: Case) -> None:
+    def as_it_was(row: Row | None) -> Verdict:
+        return "write" if row is not None else "changed"
+
+    rekeyed = change("update", 1, as_it_was, k=9)
+    [taken] = case.apply(change("update", 1, as_it_was, k=2))
+    assert isinstance(taken.error, Refused)
+    assert [case.apply(rekeyed)[0].state, case.apply(rekeyed)[0].state] == ["written", "changed"]
+    [again] = case.apply(change("update", 1, k=9))  # whatever is there
+    assert isinstance(again.error, Refused)
+    assert case.records() == [(9, "one"), (2, "two"), (3, "three")]
+
+
 # -- one at a time -----------------------------------------------------------------------------------------
 
 
