@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from accessors import sqlite_schema as schema
-from accessors.sqlite_connection import reading, writing
+from accessors.sqlite_connection import reading, writable, writing
+from accessors.sqlite_loading import Loading, can_be_loaded
 from accessors.sqlite_records import Found, Handle, Records
-from evsync.accessor import Accessor, Change, Outcome, Row
+from evsync.accessor import Accessor, Change, Load, Outcome, Row
 from evsync.binding import Description
 from evsync.data import Data
 from evsync.errors import Refused, StoreError, Unreachable
@@ -92,6 +94,13 @@ class SqliteAccessor(Accessor):
                 return [Outcome("failed", error=error)]
             middle = len(changes) // 2
             return [*self.apply(store, type, changes[:middle]), *self.apply(store, type, changes[middle:])]
+
+    @contextmanager
+    def loading(self, store: Store, type: str) -> Iterator[Load | None]:
+        """See evsync.accessor.CanLoad."""
+        with writable(store) as connection:
+            records = _writable(connection, store, type)
+            yield Loading(connection, records) if can_be_loaded(connection, records) else None
 
     # -- the tables ------------------------------------------------------------------------------------
 

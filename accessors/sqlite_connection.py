@@ -35,17 +35,30 @@ def reading(store: Store) -> Iterator[sqlite3.Connection]:
 @contextmanager
 def writing(store: Store, *, create: bool = False) -> Iterator[sqlite3.Connection]:
     """A connection inside one write transaction, committed at the end, or rolled back if anything is raised."""
+    with writable(store, create=create) as connection, transaction(connection):
+        yield connection
+
+
+@contextmanager
+def writable(store: Store, *, create: bool = False) -> Iterator[sqlite3.Connection]:
+    """A connection for transactions that write."""
     with _opened(store, "rwc" if create else "rw") as connection:
         connection.execute("PRAGMA foreign_keys=ON")
         # Else a row that REPLACE pushes out fires no delete trigger, and the store's own history misses it.
         connection.execute("PRAGMA recursive_triggers=ON")
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+        yield connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """A write transaction, committed at the end, or rolled back if anything is raised."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 @contextmanager

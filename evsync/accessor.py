@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import msgspec
@@ -123,6 +124,20 @@ class CanApply(Protocol):
     batch: int
 
     def apply(self, store: Store, type: str, changes: Sequence[Change]) -> list[Outcome]: ...
+
+
+Load = Callable[[Sequence[Sequence[Any]]], bool]
+"""Adds records, given by the typed values of the binding's fields in their order: all of them, stored just as given
+and called by their keys, or, where it answers False, none."""
+
+
+@runtime_checkable
+class CanLoad(Protocol):
+    """Takes in the first records of a type in whole batches."""
+
+    def loading(self, store: Store, type: str) -> AbstractContextManager[Load | None]:
+        """None where the store holds records of the type, or cannot be counted on to store them just as given."""
+        ...
 
 
 @runtime_checkable

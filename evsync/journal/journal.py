@@ -332,6 +332,15 @@ class Journal:
             is not None
         )
 
+    def count(self, type: str, until: int) -> int:
+        """How many events there are about a type up to a position, reads left out."""
+        return int(
+            self.connection.execute(
+                "SELECT count(*) FROM event WHERE type = ? AND op <> 'read' AND seq <= ?",
+                (self.known_name(type), until),
+            ).fetchone()[0]
+        )
+
     def heads(self, type: str, keys: Sequence[str], until: int | None = None) -> dict[str, Revision]:
         """The last revision (not after position `until`) of each of these records that has one."""
         number = self.known_name(type)

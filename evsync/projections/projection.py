@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from evsync.accessor import CanCreate, CanDescribe
+from evsync.accessor import CanCreate, CanDescribe, CanLoad
 from evsync.errors import EvsyncError, GuardTripped, Retry, Unreachable
 from evsync.journal.event import Fields
 from evsync.journal.journal import Journal, clock
 from evsync.journal.query import open_conflicts
 from evsync.projections.apply import Effect, Judge, batch_size, change_of, write
 from evsync.projections.contents import Content, content_of, load_contents
+from evsync.projections.filling import Filled, Filling, batches, is_simple
 from evsync.projections.guards import too_many_deletes
 from evsync.projections.ingest import as_if_written
 from evsync.projections.merge import same_record, view
@@ -104,6 +105,7 @@ class Projection:
         self.halved: set[str] = set()  # created without a reference, which is still to be written
         self.retire = is_referenced(store, type)
         self.prepared = False
+        self.empty = False
         self.leftovers = self.replicas.any_left_over()  # pending or failing records
         self.disputed = {key for named, key in open_conflicts(journal, store.name) if named == type}
         self.disputed |= self.replicas.unclear()
@@ -126,6 +128,11 @@ class Projection:
         db.execute(f"CREATE TEMP TABLE {self.table}_deletes (key TEXT PRIMARY KEY) WITHOUT ROWID")
         number = self.journal.known_name(self.type)
         state = self.state
+        self.empty = self._is_empty()
+        self.done = 0
+        if self.empty:
+            self.total = self.journal.count(self.type, self.until)
+            return
         if self.options.rebuild:
             self._create_if_missing()
             load_contents(self.journal, self.store, self.type, state, CONTENT)
@@ -146,23 +153,28 @@ class Projection:
                 _EVER if self.options.retry else now,
                 now + LONGEST_WAIT,
             )
-        if low == 0 and number is not None:
-            self._insert(
-                "SELECT DISTINCT key FROM event WHERE type = ? AND op <> 'read' AND seq <= ?", number, high
+        if number is not None:
+            # A store's own changes, which it holds already: nearly everything, after a first ingest.
+            own = (
+                ""
+                if self.options.rebuild or high > self.until
+                else (
+                    " AND NOT EXISTS (SELECT 1 FROM replica r WHERE r.binding = ? AND r.key = e.key AND r.seq = e.seq"
+                    " AND r.in_line AND r.content IS NULL)"
+                )
             )
-        else:
             self._insert(
-                "SELECT DISTINCT key FROM event WHERE type = ? AND op <> 'read' AND seq > ? AND seq <= ?",
+                f"SELECT DISTINCT key FROM event e WHERE type = ? AND op <> 'read' AND seq > ? AND seq <= ?{own}",
                 number,
                 low,
                 high,
+                *([self.replicas.binding] if own else []),
             )
         if not self.options.rebuild and number is not None:
-            # A store's own changes, which it holds already: nearly everything, after a first ingest.
             db.execute(
-                f"DELETE FROM temp.{self.table} WHERE key IN (SELECT r.key FROM replica r WHERE r.binding = ?"
-                " AND r.in_line AND r.content IS NULL AND r.seq = (SELECT max(seq) FROM event WHERE type = ?"
-                " AND key = r.key AND op <> 'read' AND seq <= ?))"
+                f"DELETE FROM temp.{self.table} AS todo WHERE EXISTS (SELECT 1 FROM replica r WHERE r.binding = ?"
+                " AND r.key = todo.key AND r.in_line AND r.content IS NULL AND r.seq = (SELECT max(seq) FROM event"
+                " WHERE type = ? AND key = r.key AND op <> 'read' AND seq <= ?))"
                 " AND key NOT IN (SELECT key FROM pending WHERE binding = ?)"
                 " AND key NOT IN (SELECT key FROM failure WHERE binding = ?)",
                 (self.replicas.binding, number, self.until, self.replicas.binding, self.replicas.binding),
@@ -175,9 +187,19 @@ class Projection:
                 (self.replicas.binding, _EVER if self.options.retry else now, now + LONGEST_WAIT),
             )
         self.total = db.execute(f"SELECT count(*) FROM temp.{self.table}").fetchone()[0]
-        self.done = 0
         if self.options.rebuild and not self.options.allow_deletes:
             self._guard_rebuild()
+
+    def _is_empty(self) -> bool:
+        """Whether the store is not known to hold anything, and can be filled without a plan."""
+        state, options = self.state, self.options
+        return (
+            not (options.rebuild or options.dry_run or self.leftovers or self.disputed or self.fresh)
+            and (state is None or (state.cursor == 0 and not state.intents))
+            and not self.replicas.any()
+            and is_simple(self.binding)
+            and isinstance(self.store.accessor(self.type), CanLoad)
+        )
 
     def _insert(self, select: str, *values: Any) -> None:
         self.db.execute(f"INSERT OR IGNORE INTO temp.{self.table} {select}", values)
@@ -272,8 +294,29 @@ class Projection:
 
     # -- doing -----------------------------------------------------------------------------------------
 
+    def _fill(self) -> None:
+        """Write all records into a store that holds none, but for those that need a plan."""
+        self._prepare()
+        accessor, number = self.store.accessor(self.type), self.journal.known_name(self.type)
+        assert isinstance(accessor, CanLoad)
+        with accessor.loading(self.store, self.type) as load:
+            filling = None if load is None else Filling(self.journal, self.reader, load)
+            for heads in batches(self.journal, -1 if number is None else number, self.until):
+                done = Filled([], [head[0] for head in heads]) if filling is None else filling.write(heads)
+                with self.journal.write():
+                    self.replicas.add(done.remember)
+                    self.db.executemany(
+                        f"INSERT INTO temp.{self.table} VALUES (?)", ((key,) for key in done.rest)
+                    )
+                self.written.created += len(done.remember)
+                self.done += len(done.remember)
+                if self.progress:
+                    self.progress(f"writing {self.store.name} {self.type}", self.done, self.total)
+
     def run(self, deletes: bool) -> None:
         """Creates and updates; or the deletes, which were left for afterwards."""
+        if self.empty and not deletes and self.total:
+            self._fill()
         for batch in self._batches(f"{self.table}_deletes" if deletes else self.table):
             now = [planned for planned in batch if (planned.step.action == "delete") is deletes]
             if not deletes:
