@@ -46,7 +46,7 @@ def batches(journal: Journal, type: int, until: int) -> Iterator[Heads]:
     """The records of a type as they are at position `until`, in order of their last events."""
     last = 0
     while found := journal.connection.execute(
-        "SELECT key, seq, after_shape, after FROM event e WHERE seq > ? AND seq <= ? AND type = ?"
+        "SELECT key, seq, after_shape, after FROM event e WHERE seq > ? AND seq <= ? AND +type = ?"
         " AND op <> 'read' AND after IS NOT NULL AND NOT EXISTS (SELECT 1 FROM event later"
         " WHERE later.type = e.type AND later.key = e.key AND later.op <> 'read'"
         " AND later.seq > e.seq AND later.seq <= ?) ORDER BY seq LIMIT ?",
