@@ -23,6 +23,8 @@ from evsync.values import decode, encode, micros
 BUSY_SECONDS = 60.0
 """How long a writer waits for another one."""
 
+ROWS = 200  # rows inserted by one statement; the longer it is, the slower SQLite prepares it
+
 CHUNK = 500  # bound parameters in one statement
 
 
@@ -58,7 +60,10 @@ class Journal:
         target = ":memory:" if path is None or (missing and not create) else str(path)
         connection: sqlite3.Connection | None = None
         try:
-            connection = sqlite3.connect(target, timeout=BUSY_SECONDS, isolation_level=None)
+            # Whoever has another thread write waits for it; no two use the connection at once.
+            connection = sqlite3.connect(
+                target, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
             journal = cls(connection, shown)
             journal.temporary = journal.missing = path is not None and target == ":memory:"
             journal._prepare(readonly=not create and not missing)
@@ -231,22 +236,45 @@ class Journal:
         )
         constants = {
             "op": _literal(event.op),
-            "store": self.name_id(event.store),
-            "type": self.name_id(event.type),
-            "observed_at": observed_at,
+            "store": str(self.name_id(event.store)),
+            "type": str(self.name_id(event.type)),
+            "observed_at": str(observed_at),
             "actor": _literal(event.actor),
-            "run": run,
-            "after_shape": "NULL" if after_shape is None else after_shape.id,
-            "before_shape": "NULL" if before_shape is None else before_shape.id,
-            "changed": "NULL" if changed is None else changed.id,
+            "run": str(run),
+            "after_shape": "NULL" if after_shape is None else str(after_shape.id),
+            "before_shape": "NULL" if before_shape is None else str(before_shape.id),
+            "changed": "NULL" if changed is None else str(changed.id),
         }
         insert = (
             f"INSERT INTO event (seq, key, base, occurred_at, after, before, conflict, payload_hash, hash,"
-            f" {', '.join(constants)}) VALUES (?,?,?,?,?,?,?,?,?, {', '.join(map(str, constants.values()))})"
+            f" {', '.join(constants)}) VALUES (?,?,?,?,?,?,?,?,?, {', '.join(constants.values())})"
         )
         return _Alike(
-            event.op, event.store, event.type, event.actor, after_shape, before_shape, changed, prefix, insert
+            event.op,
+            event.store,
+            event.type,
+            event.actor,
+            after_shape,
+            before_shape,
+            changed,
+            prefix,
+            constants,
+            insert,
         )
+
+    def creations(self, store: str, type: str, shape: Shape, run: int, now: int) -> Creations:
+        """How to append creations of records in one shape; the names and the shape stand in the journal already."""
+        return Creations(
+            self._alike(NewEvent("create", store, type, "", 0, "", shape, changed=shape), run, now)
+        )
+
+    def append_linked(self, head: Head, linked: Linked) -> bool:
+        """Append creations that were linked to `head`, inside `write`. False if the journal has another head by now."""
+        if self.head() != head:
+            return False
+        insert_many(self.connection, linked.insert, linked.mark, linked.width, linked.values)
+        self.connection.execute("UPDATE head SET seq = ?, hash = ?, observed_at = ?", linked.head)
+        return True
 
     def begin_run(self, command: str, version: str) -> int:
         """Enter a run into the table of runs, inside `write`; answers with its number."""
@@ -388,6 +416,7 @@ class _Alike(NamedTuple):
     before_shape: Shape | None
     changed: Shape | None
     prefix: bytes
+    constants: dict[str, str]
     insert: str
 
     def covers(self, event: NewEvent) -> bool:
@@ -400,6 +429,55 @@ class _Alike(NamedTuple):
             and event.type is self.type
             and event.actor is self.actor
         )
+
+
+class Linked(NamedTuple):
+    """Creations with their positions and hashes, ready to be inserted: the values of all rows in one sequence,
+    the statement, what it says for one row, how many values that takes, and the head behind them."""
+
+    values: list[Any]
+    insert: str
+    mark: str
+    width: int
+    head: Head
+
+
+class Creations:
+    """Links creations of one store, type and shape to the chain: no I/O."""
+
+    def __init__(self, alike: _Alike) -> None:
+        self._prefix = alike.prefix
+        self._insert = (
+            "INSERT INTO event (seq, key, occurred_at, after, payload_hash, hash, base,"
+            f" {', '.join(alike.constants)}) VALUES "
+        )
+        self._mark = f"(?,?,?,?,?,?,0, {', '.join(alike.constants.values())})"
+
+    def link(self, head: Head, events: Iterable[tuple[str, str, int | None]]) -> Linked:
+        """Link (key, payload, occurred_at) of each to `head`, observed when that was."""
+        seq, previous, observed_at = head
+        link, payload_hash, prefix = chain.link, chain.payload_hash_of_after, self._prefix
+        values: list[Any] = []
+        add = values.extend
+        for key, after, occurred_at in events:
+            seq += 1
+            payload = payload_hash(after.encode())
+            previous = link(previous, prefix, seq, 0, key.encode(), occurred_at, payload)
+            add((seq, key, occurred_at, after, payload, previous))
+        return Linked(values, self._insert, self._mark, 6, Head(seq, previous, observed_at))
+
+
+def insert_many(
+    connection: sqlite3.Connection, insert: str, mark: str, width: int, values: Sequence[Any]
+) -> None:
+    """Insert rows by statements of many rows each: SQLite works through one of them without another thread having
+    to wait for the interpreter. `values`: those of all rows, one after the other; `width`: how many each row has."""
+    most = min(ROWS, connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width)
+    full = insert + ",".join([mark] * most)
+    for start in range(0, len(values), most * width):
+        some = values[start : start + most * width]
+        count = len(some) // width
+        connection.execute(full if count == most else insert + ",".join([mark] * count), some)
 
 
 def _group(event: NewEvent) -> tuple[Any, ...]:

@@ -112,9 +112,58 @@ class Reader:
         for field in self._referring.values():
             self._loads[field.name] = (field.local, self._id_of(field))
         self._key_at = tuple(binding.names.index(name) for name in binding.key)
+        self.keys_are_numbers = [self._types[at] for at in self._key_at] == ["int"]
         self._plans: dict[tuple[type, ...], Plan] = {}
         self._tags: dict[Names, bytes] = {binding.names: tag(binding.names)}
         self._full_tag = self._tags[binding.names]
+
+    def read_all(self, rows: Sequence[Row], bad: Callable[[BadRow], None]) -> list[Record]:
+        """The records that rows hold, but for those that cannot be taken: they go to `bad`.
+
+        The same as `read` of each, with nothing done twice where a row needs no conversion."""
+        records: list[Record] = []
+        add, read, plans, names = records.append, self.read, self._plans, self.binding.names
+        new, sha256, marker, write = tuple.__new__, hashlib.sha256, self._full_tag, encode
+        at = self._key_at[0] if len(self._key_at) == 1 and self._width is None else None
+        for row in rows:
+            values = row[HEADER:]
+            try:
+                if at is None or plans.get((*map(type, values),), None) != ():
+                    add(read(row))
+                    continue
+                key = values[at]
+                if type(key) is int:
+                    key = str(key)
+                elif type(key) is not str:
+                    add(read(row))
+                    continue
+                content = write(values)
+                id, place, changed_at, changed_by = row[:HEADER]
+                if id is not None:
+                    if type(id) is not int and type(id) is not str:
+                        id = str(id)
+                    if str(id) == key:
+                        id = None
+                add(
+                    new(
+                        Record,
+                        (
+                            key,
+                            id,
+                            names,
+                            content.decode(),
+                            sha256(marker + content).digest()[:16],
+                            None if changed_at is None else moment_of(changed_at),
+                            None if changed_by is None else _printable(changed_by),
+                            place,
+                        ),
+                    )
+                )
+            except BadRow as one:
+                bad(one)
+            except UnicodeEncodeError:
+                bad(BadRow(row, self._blame(row)))
+        return records
 
     def read(self, row: Row) -> Record:
         """The record that a row holds. Raises BadRow."""
@@ -170,7 +219,7 @@ class Reader:
             text,
             hashlib.sha256(marker + content).digest()[:16],
             None if changed_at is None else moment_of(changed_at),
-            None if changed_by is None else str(changed_by).encode("utf-8", "backslashreplace").decode(),
+            None if changed_by is None else _printable(changed_by),
             place,
         )
 
@@ -365,6 +414,10 @@ _FIRST, _LAST = micros(datetime.min), micros(datetime.max)
 
 def _float(value: float) -> Any:
     return value if math.isfinite(value) else dump("float", value)
+
+
+def _printable(changed_by: Any) -> str:
+    return str(changed_by).encode("utf-8", "backslashreplace").decode()
 
 
 def moment_of(raw: Any) -> int | None:

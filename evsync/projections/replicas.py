@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from evsync.journal.event import Fields
-from evsync.journal.journal import CHUNK, Journal
+from evsync.journal.journal import CHUNK, Journal, insert_many
 from evsync.values import decode, encode
 
 LONGEST_WAIT = 86_400_000_000
@@ -144,6 +144,13 @@ class Replicas:
                 found[key] = (row, fingerprint, id)
         return found
 
+    def following(self, row: int, count: int) -> list[tuple[int, str, bytes | None, int | str | None]]:
+        """Row number, key, fingerprint and id of the next replicas behind a row."""
+        return self._db.execute(
+            "SELECT rowid, key, fingerprint, id FROM replica WHERE rowid > ? AND +binding = ? ORDER BY rowid LIMIT ?",
+            (row, self.binding, count),
+        ).fetchall()
+
     def rows(self) -> Iterator[tuple[int, str]]:
         """Row number and key of each record that the store holds."""
         yield from self._db.execute(
@@ -185,6 +192,11 @@ class Replicas:
         self._db.executemany(
             f"INSERT INTO replica (binding, key, seq, fingerprint, id) VALUES ({self.binding},?,?,?,?)", rows
         )
+
+    def add_flat(self, values: Sequence[Any]) -> None:
+        """The same, the four values of all rows in one sequence."""
+        insert = "INSERT INTO replica (binding, key, seq, fingerprint, id) VALUES "
+        insert_many(self._db, insert, f"({self.binding},?,?,?,?)", 4, values)
 
     def forget(self, keys: Iterable[str], retire: bool = False) -> None:
         """The store no longer holds these, inside `write`. `retire`: keep in mind what it called them, as other records may

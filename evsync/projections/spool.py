@@ -1,7 +1,8 @@
 """Rows put in order of their keys on disk: an external merge sort, at a memory that does not grow.
 
 Rows are tuples whose first member is the key, a text. They are gathered into runs, each sorted and written
-away; closing merges the runs into one sequence and finds keys that stand twice. Few rows never reach a disk.
+away; closing merges the runs into one sequence and finds keys that stand twice. Few rows never reach a disk, and
+rows that come in order are not written a second time.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import heapq
 import marshal
 import tempfile
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice, pairwise
 from operator import itemgetter
 from typing import IO, Any
 
@@ -19,7 +20,22 @@ Row = tuple[Any, ...]
 RUN = 25_000  # rows sorted in memory at once
 BLOCK = 250  # rows read back at once, of each run
 
-_key = itemgetter(0)
+_BEHIND = 1 << 20_000  # no key that can be a number is longer than 4,300 digits
+
+Order = Callable[[Row], Any]
+"""What rows are sorted by: their keys, or what these stand for."""
+
+by_text: Order = itemgetter(0)
+
+
+def by_number(row: Row) -> int:
+    """The order of keys that are whole numbers; behind them what is none, as keys may be older than their type."""
+    key: str = row[0]
+    try:
+        number = int(key)
+    except ValueError:
+        return _BEHIND + int.from_bytes(key.encode(), "big")
+    return number if str(number) == key else _BEHIND + int.from_bytes(key.encode(), "big")
 
 
 class Doubled(Exception):
@@ -33,10 +49,11 @@ class Doubled(Exception):
 class Spool:
     """Rows to be read back in order of their keys. `add` them, `close` it, iterate; `discard` it in the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, order: Order = by_text) -> None:
+        self._order = order
         self._rows: list[Row] = []
-        self._runs: list[IO[bytes]] = []
-        self._merged: IO[bytes] | None = None
+        self._runs: list[tuple[IO[bytes], Any, Any]] = []  # with their first and last places in the order
+        self._sorted: list[IO[bytes]] = []
         self.count = 0
 
     def add(self, rows: Iterable[Row]) -> None:
@@ -48,35 +65,38 @@ class Spool:
     def close(self) -> None:
         """All rows are in. Raises Doubled."""
         if not self._runs:
-            self._rows.sort(key=_key)
+            self._rows.sort(key=self._order)
             self.count = len(self._rows)
-            for _ in _without_doubles(self._rows):
-                pass
+            _check(self._rows)
             return
         self._spill()
-        merged = heapq.merge(*map(_read, self._runs), key=_key)
-        self._merged = _file()
-        self.count = _write(self._merged, _without_doubles(merged))
-        for run in self._runs:
-            run.close()
+        if all(one[2] < other[1] for one, other in pairwise(self._runs)):
+            self._sorted = [run for run, _, _ in self._runs]
+        else:
+            merged = heapq.merge(*(_read(run) for run, _, _ in self._runs), key=self._order)
+            file = _file()
+            self._sorted = [file]
+            self.count = _write(file, _without_doubles(merged))
+            for run, _, _ in self._runs:
+                run.close()
         self._runs = []
 
     def __iter__(self) -> Iterator[Row]:
-        return iter(self._rows) if self._merged is None else _read(self._merged)
+        return chain.from_iterable(map(_read, self._sorted)) if self._sorted else iter(self._rows)
 
     def discard(self) -> None:
         """Let go of everything."""
-        for file in (*self._runs, self._merged):
-            if file is not None:
-                file.close()
-        self._rows, self._runs, self._merged = [], [], None
+        for file in (*(run for run, _, _ in self._runs), *self._sorted):
+            file.close()
+        self._rows, self._runs, self._sorted = [], [], []
 
     def _spill(self) -> None:
         if self._rows:
-            self._rows.sort(key=_key)
+            self._rows.sort(key=self._order)
+            _check(self._rows)
             run = _file()
-            self._runs.append(run)
-            _write(run, self._rows)
+            self._runs.append((run, self._order(self._rows[0]), self._order(self._rows[-1])))
+            self.count += _write(run, self._rows)
             self._rows = []
 
 
@@ -106,6 +126,12 @@ def _read(file: IO[bytes]) -> Iterator[Row]:
         yield from block
         if len(block) < BLOCK:
             return
+
+
+def _check(rows: Iterable[Row]) -> None:
+    for one, other in pairwise(map(by_text, rows)):
+        if one == other:
+            raise Doubled(one)
 
 
 def _without_doubles(rows: Iterable[Row]) -> Iterator[Row]:

@@ -18,12 +18,13 @@ from evsync.accessor import Accessor, CanScan, Row
 from evsync.errors import BrokenStore, DuplicateKey, EvsyncError
 from evsync.journal.journal import Journal
 from evsync.journal.query import shapes_with
+from evsync.projections.expected import Expected
 from evsync.projections.identity import is_another
 from evsync.projections.merge import view
 from evsync.projections.reader import BadRow, Reader, Record, id_beside
 from evsync.projections.references import References, is_referenced, reader_of
 from evsync.projections.replicas import BindingState, Quarantined, Replica, Replicas, binding_state
-from evsync.projections.spool import Doubled, Spool
+from evsync.projections.spool import Doubled, Spool, by_number, by_text
 from evsync.store import Store
 from evsync.values import ABSENT, encode
 
@@ -83,7 +84,15 @@ def stage(
     replicas = Replicas(journal, -1 if state is None else state.id)
     with _reading(journal):
         references = References(journal, store) if is_referenced(store, type) else None
-        staging = _Staging(store, type, reader, replicas, Staged(Spool()), journal, references)
+        staging = _Staging(
+            store,
+            type,
+            reader,
+            replicas,
+            Staged(Spool(by_number if reader.keys_are_numbers else by_text)),
+            journal,
+            references,
+        )
         # A write whose answer was lost may have taken place, and left its record waiting.
         if not staging.any_known or replicas.any_left_over():
             staging.called_now = called_now(journal, type, reader, None)
@@ -175,23 +184,19 @@ class _Staging:
         self.references = references  # where other records refer to these
         self.store, self.type, self.reader, self.replicas, self.staged = store, type, reader, replicas, staged
         staged.known = replicas.count()
-        self.seen = Seen(replicas.last_row())
+        last_row = replicas.last_row()
+        self.seen = Seen(last_row)
         self.any_known = staged.known > 0 or replicas.any()
         staged.first_met = not self.any_known
         self.has_ids = self.any_known and replicas.has_ids()
+        self.expected = Expected(replicas, staged.known, last_row)
         self.called_now: dict[str, str] = {}  # what stands in the key fields now → the key that was minted
         self.strangers: list[tuple[Record, str]] = []  # records of that description, and their keys
         self.renamed: list[tuple[Record, int, bytes | None]] = []
         self.unattributed: list[int] = []  # positions in staged.bad of rows that might be any record
 
     def take(self, rows: Sequence[Row]) -> None:
-        records = []
-        read = self.reader.read
-        for row in rows:
-            try:
-                records.append(read(row))
-            except BadRow as bad:
-                self._quarantine(bad)
+        records = self.reader.read_all(rows, self._quarantine)
         self.staged.found += len(rows)
         if self.any_known:
             self._match(records)
@@ -201,13 +206,15 @@ class _Staging:
             )
 
     def _match(self, records: Sequence[Record]) -> None:
-        by_key = self.replicas.fingerprints([record.key for record in records])
+        by_key = self.expected.fingerprints([record.key for record in records])
         by_id = {}
         if self.has_ids:
             by_id = self.replicas.by_id([_local(record) for record in records])
             for local in self._dealt_anew(records, by_key, by_id):
                 del by_id[local]
         different: list[tuple[Record, str, int | None, bytes | None]] = []
+        if not self.has_ids:
+            records = self._not_as_before(records, by_key)
         for record in records:
             row, was, known_id = by_key.get(record.key, (None, None, None))
             called = by_id.get(_local(record))
@@ -242,6 +249,21 @@ class _Staging:
                 self._mark(row, record.key)
                 different.append((record, key, row, was))
         self._put(different)
+
+    def _not_as_before(
+        self, records: Sequence[Record], by_key: Mapping[str, tuple[int, bytes | None, int | str | None]]
+    ) -> list[Record]:
+        """The records but for those that are as they were: nearly all of most stores."""
+        rest: list[Record] = []
+        mark, get = self.seen.add, by_key.get
+        for record in records:
+            known = get(record[0])
+            if known is None or known[1] != record[4] or known[2] != record[1]:
+                rest.append(record)
+            elif not mark(known[0]):
+                raise self._duplicate(record.key)
+        self.staged.unchanged += len(records) - len(rest)
+        return rest
 
     def _dealt_anew(
         self, records: Sequence[Record], by_key: Collection[str], by_id: Mapping[int | str, Replica]
