@@ -54,6 +54,7 @@ class Spool:
         self._rows: list[Row] = []
         self._runs: list[tuple[IO[bytes], Any, Any]] = []  # with their first and last places in the order
         self._sorted: list[IO[bytes]] = []
+        self._double: str | None = None
         self.count = 0
 
     def add(self, rows: Iterable[Row]) -> None:
@@ -64,12 +65,22 @@ class Spool:
 
     def close(self) -> None:
         """All rows are in. Raises Doubled."""
+        try:
+            self._close()
+        except Doubled:
+            self.discard()
+            raise
+
+    def _close(self) -> None:
+        if self._runs:
+            self._spill()
+        else:
+            self._sort()
+        if self._double is not None:
+            raise Doubled(self._double)
         if not self._runs:
-            self._rows.sort(key=self._order)
             self.count = len(self._rows)
-            _check(self._rows)
             return
-        self._spill()
         if all(one[2] < other[1] for one, other in pairwise(self._runs)):
             self._sorted = [run for run, _, _ in self._runs]
         else:
@@ -90,10 +101,15 @@ class Spool:
             file.close()
         self._rows, self._runs, self._sorted = [], [], []
 
+    def _sort(self) -> None:
+        self._rows.sort(key=self._order)
+        for one, other in pairwise(map(by_text, self._rows)):
+            if one == other:
+                self._double = one
+
     def _spill(self) -> None:
         if self._rows:
-            self._rows.sort(key=self._order)
-            _check(self._rows)
+            self._sort()
             run = _file()
             self._runs.append((run, self._order(self._rows[0]), self._order(self._rows[-1])))
             self.count += _write(run, self._rows)
@@ -126,12 +142,6 @@ def _read(file: IO[bytes]) -> Iterator[Row]:
         yield from block
         if len(block) < BLOCK:
             return
-
-
-def _check(rows: Iterable[Row]) -> None:
-    for one, other in pairwise(map(by_text, rows)):
-        if one == other:
-            raise Doubled(one)
 
 
 def _without_doubles(rows: Iterable[Row]) -> Iterator[Row]:

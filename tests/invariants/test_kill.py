@@ -31,7 +31,7 @@ from accessors.json import JsonAccessor
 from accessors.sqlite import SqliteAccessor
 from evsync import Synchronizer
 from evsync.config import load_config
-from evsync.projections import ingest
+from evsync.projections import filling, ingest
 
 CONFIG = """
 [types.person]
@@ -56,6 +56,12 @@ only = ["code", "name", "level"]
 [stores.web]
 url = "json:web.json"
 [stores.web.types.person]
+"""
+
+COPY = """
+[stores.copy]
+url = "sqlite:copy.db"
+[stores.copy.types.person]
 """
 
 KILLED = 137
@@ -130,7 +136,12 @@ def holdings(folder: Path) -> dict[str, Any]:
     with closing(sqlite3.connect(folder / "crm.db")) as db:
         table = db.execute("SELECT code, full_name, note, level FROM people ORDER BY code").fetchall()
     web = json.loads((folder / "web.json").read_text())
+    copy: list[Any] = []
+    if (folder / "copy.db").exists():
+        with closing(sqlite3.connect(folder / "copy.db")) as db:
+            copy = db.execute("SELECT code, name, note, level FROM person ORDER BY code").fetchall()
     return {
+        "copy": copy,
         "crm": [list(row) for row in table],
         "list": sorted(read_list(folder).items()),
         "web": sorted(web, key=lambda one: str(one["code"])),
@@ -170,6 +181,14 @@ def ingested(folder: Path) -> None:
     run(folder, "ingest")
 
 
+def empty(folder: Path) -> None:
+    """Three stores that were ingested, and one that is not there yet."""
+    lay_out(folder)
+    with (folder / "evsync.toml").open("a") as config:
+        config.write(COPY)
+    run(folder, "ingest")
+
+
 def edited(folder: Path) -> None:
     """In step once, and edited since."""
     lay_out(folder)
@@ -192,6 +211,7 @@ STORIES: dict[str, tuple[Callable[[Path], None], str]] = {
     "first ingest": (fresh, "ingest"),
     "ingest": (edited, "ingest"),
     "first replay": (ingested, "replay"),
+    "replay into an empty store": (empty, "replay"),
     "replay": (edited_and_ingested, "replay"),
     "replay each": (edited_and_ingested, "replay each"),
     "replay until": (edited_and_ingested, "replay until"),
@@ -203,7 +223,7 @@ STORIES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 def small_batches() -> None:
     """So that many transactions are needed for few records."""
-    ingest.BATCH = 3
+    ingest.BATCH = filling.BATCH = 3
     for accessor in (SqliteAccessor, CsvAccessor, JsonAccessor):
         accessor.batch = 4
 
