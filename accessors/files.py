@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, ClassVar
 
 from accessors.changes import Work, alike, wire_reader
 from accessors.documents import Document, undecodable_line
+from accessors.marks import file_mark
 from accessors.rewriting import explained, locked, replacing, state_of
 from evsync.accessor import HEADER, Accessor, Change, Outcome, Row, Verdict
 from evsync.binding import Binding
@@ -192,6 +193,10 @@ class FileAccessor(Accessor):
                         new.write(piece)
                     new.wanted = work.dirty
         return work.outcomes
+
+    def mark(self, store: Store, type: str) -> str | None:
+        """See evsync.accessor.CanMark."""
+        return file_mark(self.file_of(store, type).resolve())
 
     # -- what else a file can do -----------------------------------------------------------------------
 

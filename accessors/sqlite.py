@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from accessors import sqlite_schema as schema
+from accessors.marks import database_mark
 from accessors.sqlite_connection import reading, writable, writing
 from accessors.sqlite_loading import Loading, can_be_loaded
 from accessors.sqlite_records import Found, Handle, Records
@@ -101,6 +102,12 @@ class SqliteAccessor(Accessor):
         with writable(store) as connection:
             records = _writable(connection, store, type)
             yield Loading(connection, records) if can_be_loaded(connection, records) else None
+
+    def mark(self, store: Store, type: str) -> str | None:
+        """See evsync.accessor.CanMark. What a view or a virtual table shows may depend on more than the file."""
+        with reading(store) as connection:
+            table = schema.load(connection, schema.table_name(store, type))
+        return None if table is None or not table.is_stored else database_mark(store.path)
 
     # -- the tables ------------------------------------------------------------------------------------
 

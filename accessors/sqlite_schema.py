@@ -26,7 +26,8 @@ class Column(NamedTuple):
 class Table(NamedTuple):
     """A table or view. `rowid` is the word for the rowid that no column has taken, None where there is none;
     `alias` the INTEGER PRIMARY KEY, which is the rowid by another name. `certain`: a row is stored as it is
-    given, since no trigger or module has a say in it."""
+    given, since no trigger or module has a say in it. `is_stored`: its rows
+    stand in the file itself."""
 
     name: str
     columns: dict[str, Column]
@@ -35,6 +36,7 @@ class Table(NamedTuple):
     rowid: str | None
     alias: str | None
     certain: bool
+    is_stored: bool
 
     @property
     def handle(self) -> tuple[str, ...]:
@@ -83,7 +85,8 @@ def load(connection: sqlite3.Connection, name: str) -> Table | None:
     triggered = connection.execute(
         "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE", (name,)
     ).fetchone()
-    return Table(name, columns, primary_key, kind == "view", rowid, alias, bool(root) and not triggered)
+    certain = bool(root) and not triggered
+    return Table(name, columns, primary_key, kind == "view", rowid, alias, certain, bool(root))
 
 
 def existing(connection: sqlite3.Connection, store: Store, type: str) -> Table:

@@ -176,6 +176,16 @@ class CanCheck(Protocol):
     def check(self, store: Store, type: str) -> str | None: ...
 
 
+@runtime_checkable
+class CanMark(Protocol):
+    """Tells, without reading it, whether a store was touched."""
+
+    def mark(self, store: Store, type: str) -> str | None:
+        """A text that is certain to differ from the one before if a scan might show anything else than a scan then
+        showed; None if that cannot be told, as where the store was written just now."""
+        ...
+
+
 class Fed(msgspec.Struct):
     """One change out of a feed. `position`: where the feed stands behind it. `row`: the record as it was after the
     change, None if it was deleted; then `id` or `name` (the key fields' typed values under the store's own

@@ -6,7 +6,6 @@ types known so far; resolving is a pure function.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -186,6 +185,8 @@ def _mapped(field: Field) -> list[str]:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """ ", did you mean X?", or nothing."""
+    import difflib  # only for what went wrong
+
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else ""
 

@@ -234,8 +234,8 @@ def _store(name: str, table: Table, types: Mapping[str, TypeSpec], audit_reads: 
 
 def _accessor(table: Table, url: str, shown_url: str) -> Accessor:
     scheme, colon, _ = url.partition(":")
-    schemes = plugins.schemes()
-    if not colon or scheme not in schemes:
+    if not colon or not plugins.serves(scheme):
+        schemes = plugins.schemes()
         # What was written is shown, never what was filled in.
         raise table.error(
             f"the url {shown_url!r} does not start with the name of an accessor and ':'",

@@ -27,9 +27,11 @@ from evsync.projections.replicas import (
     note,
     only_elsewhere,
     set_mapping,
+    set_mark,
     set_position,
 )
 from evsync.projections.staging import Progress, Staged, ids_ahead, stage
+from evsync.projections.untouched import as_before, mark_now, remembered
 from evsync.report import COUNTS, Report, as_store_error, code_of
 from evsync.settling import settle
 from evsync.store import Store
@@ -43,9 +45,11 @@ def run_ingest(
     allowed: Allowed,
     progress: Progress | None,
     command: str = "ingest",
+    scan: bool = False,
 ) -> Report:
     """Observe the chosen stores and journal what changed. Raises GuardTripped before anything is journalled.
-    `command`: what the person called, to be told with the option that lets it through."""
+    `command`: what the person called, to be told with the option that lets it through. `scan`: read what nobody seems
+    to have touched, too."""
     journal, bound = linked.journal, linked.bound
     errors: dict[str, EvsyncError] = {
         store.name: bound.errors[store.name] for store in chosen if store.name in bound.errors
@@ -64,7 +68,10 @@ def run_ingest(
                 assert parent is not None  # of its own type, or in a circle
                 ids_ahead(journal, store, parent)
             state = binding_state(journal, store.name, type)
-            found = _read(journal, store, type, state, progress)
+            mark = mark_now(store, type)
+            skipped = None if scan else as_before(journal, store, type, state, mark)
+            found = skipped or _read(journal, store, type, state, progress, scan)
+            found.mark = mark
         except (StoreError, OSError) as error:
             errors.setdefault(store.name, as_store_error(error, store))
             continue
@@ -81,14 +88,19 @@ def run_ingest(
 
 
 def _read(
-    journal: Journal, store: Store, type: str, state: BindingState | None, progress: Progress | None
+    journal: Journal,
+    store: Store,
+    type: str,
+    state: BindingState | None,
+    progress: Progress | None,
+    scan: bool,
 ) -> Staged:
-    """Read a type of a store: by its own feed where it has one and was read before, else all of it."""
+    """Read a type of a store: by its own feed where it has one and was read before, else, or to `scan`, all of it."""
     accessor = store.accessor(type)
     if not isinstance(accessor, CanFeed):
         return stage(journal, store, type, state, progress)
     mapping = store.binding(type).as_document()
-    if state is not None and state.position is not None and state.mapping == mapping:
+    if state is not None and state.position is not None and state.mapping == mapping and not scan:
         return stage_feed(journal, store, type, state, accessor, progress)
     position = accessor.position(store, type)
     found = stage(journal, store, type, state, progress)
@@ -146,7 +158,11 @@ def _enter(
                 look_at_all(journal, state.id, type)
             set_mapping(journal, state.id, mapping)
             clear_intents(journal, state.id)
-            Replicas(journal, state.id).quarantine(found.bad, clock())
+            replicas = Replicas(journal, state.id)
+            replicas.quarantine(found.bad, clock())
+            if not found.as_before:
+                settled = ingest.complete and not found.bad
+                set_mark(journal, state.id, remembered(found.mark, replicas.count()) if settled else None)
     settle(journal, run)
     for store in chosen:
         error = errors.get(store.name)

@@ -123,9 +123,11 @@ class Synchronizer:
         allow_deletes: bool = False,
         allow_mapping: bool = False,
         allow_changes: bool = False,
+        scan: bool = False,
         progress: Progress | None = None,
     ) -> Report:
-        """Observe the stores (all that are read, by default) and journal what changed.
+        """Observe the stores (all that are read, by default) and journal what changed. `scan`: read through those,
+        too, that nobody seems to have touched, or that have a feed of their own.
 
         A store in trouble stops no other. Raises GuardTripped, with the report as its `document`, if what was
         found looks like an accident; then nothing was journalled."""
@@ -134,7 +136,12 @@ class Synchronizer:
         allowed = Allowed(allow_deletes, allow_mapping, allow_changes)
         with journal.rehearsal() if dry_run else nullcontext():
             return run_ingest(
-                self._linked(chosen), chosen, dry_run=dry_run, allowed=allowed, progress=progress
+                self._linked(chosen),
+                chosen,
+                dry_run=dry_run,
+                allowed=allowed,
+                progress=progress,
+                scan=scan,
             )
 
     def replay(
@@ -172,10 +179,12 @@ class Synchronizer:
         *,
         allow_changes: bool = False,
         dry_run: bool = False,
+        scan: bool = False,
     ) -> Report:
         """Ingest all, replay all. Raises GuardTripped before anything is journalled, or before anything is written.
 
-        `dry_run`: say what would be found, and plan the replay as it would follow, but keep nothing of it."""
+        `dry_run`: say what would be found, and plan the replay as it would follow, but keep nothing of it. `scan`: see
+        `ingest`."""
         ingest = Report(
             command="ingest", ok=True, dry_run=dry_run, run=None, first=None, last=None, stores=[]
         )
@@ -190,7 +199,13 @@ class Synchronizer:
                 guard_mappings(self._linked(targets), targets, Options(), replay)
                 linked = self._linked(read)
                 ingest = run_ingest(
-                    linked, read, dry_run=dry_run, allowed=allowed, progress=progress, command="sync"
+                    linked,
+                    read,
+                    dry_run=dry_run,
+                    allowed=allowed,
+                    progress=progress,
+                    command="sync",
+                    scan=scan,
                 )
                 options = Options(dry_run=dry_run, allow_deletes=allow_deletes)
                 replay = run_replay(self._linked(written), written, options, strict=False, progress=progress)

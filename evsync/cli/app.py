@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from evsync import __version__
 from evsync.cli import audit, decisions, failures, output, setup, sync, troubles
 from evsync.cli.options import DebugOption, Given
 
@@ -31,9 +32,7 @@ for command in (
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        output.line(f"evsync {version('evsync')}")
+        output.line(f"evsync {__version__}")
         raise typer.Exit
 
 

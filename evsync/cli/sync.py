@@ -29,6 +29,9 @@ AllowMapping = Annotated[
 AllowChanges = Annotated[
     bool, typer.Option("--allow-changes", help="Go on even if all known records changed at once.")
 ]
+Scan = Annotated[
+    bool, typer.Option("--scan", help="Read stores through even if nobody seems to have touched them.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 
 
@@ -41,6 +44,7 @@ def ingest(
     allow_deletes: AllowDeletes = False,
     allow_mapping: AllowMapping = False,
     allow_changes: AllowChanges = False,
+    scan: Scan = False,
     config: ConfigOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
@@ -55,6 +59,7 @@ def ingest(
             allow_deletes=allow_deletes,
             allow_mapping=allow_mapping,
             allow_changes=allow_changes,
+            scan=scan,
             progress=progress,
         )
     if json:
@@ -120,6 +125,7 @@ def sync(
     allow_deletes: AllowDeletes = False,
     allow_mapping: AllowMapping = False,
     allow_changes: AllowChanges = False,
+    scan: Scan = False,
     config: ConfigOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
@@ -127,7 +133,7 @@ def sync(
     """Ingest all, replay all: then they agree."""
     with opened(config) as synchronizer, Progress(False if json else None) as progress:
         document = synchronizer.sync(
-            allow_deletes, allow_mapping, progress, allow_changes=allow_changes, dry_run=dry_run
+            allow_deletes, allow_mapping, progress, allow_changes=allow_changes, dry_run=dry_run, scan=scan
         )
     if json:
         output.document(document)

@@ -192,7 +192,12 @@ CREATE TABLE retired (                   -- ids of records that are gone, to whi
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: Final[dict[int, str]] = {1: _FORMAT_1, 2: _FORMAT_2}
+_FORMAT_3: Final = r"""
+-- JSON: what the store was like when it was last read through, and how many records it held.
+ALTER TABLE binding ADD COLUMN mark TEXT;
+"""
+
+MIGRATIONS: Final[dict[int, str]] = {1: _FORMAT_1, 2: _FORMAT_2, 3: _FORMAT_3}
 FORMAT: Final = max(MIGRATIONS)
 
 

@@ -107,6 +107,7 @@ class Ingest:
         self.counts = Counts()
         self.alike = 0  # records adopted as they are
         self.ambiguous = 0
+        self.complete = True  # nothing is left for the next ingest
         # Whether a new record is taken just as it is, and then in line.
         self._plain = self.binding.where is None and not self.binding.write_only
         self._had_replicas = False
@@ -205,6 +206,7 @@ class Ingest:
             self._create(batch, actor)
             return
         fresh = [f for f in batch if self._still(f, replicas.get(f.key))]
+        self.complete = self.complete and len(fresh) == len(batch)
         own = self.own_writes(fresh)
         ancestors = self.journal.revisions(
             r.seq for f in fresh if (r := replicas.get(f.key)) is not None and f.key not in own

@@ -169,6 +169,7 @@ class Replicas:
         self, rows: Iterable[tuple[str, int, bytes | None, int | str | None, bool, Fields | None]]
     ) -> None:
         """Remember (key, seq, fingerprint, id, in_line, content) of each, inside `write`."""
+        self._unmark()
         self._db.executemany(
             "INSERT INTO replica (binding, key, seq, fingerprint, id, in_line, content) VALUES (?,?,?,?,?,?,?)"
             " ON CONFLICT (binding, key) DO UPDATE SET seq = excluded.seq, fingerprint = excluded.fingerprint,"
@@ -189,18 +190,21 @@ class Replicas:
 
     def add(self, rows: Iterable[tuple[str, int, bytes | None, int | str | None]]) -> None:
         """Remember (key, seq, fingerprint, id) of records the store was not known to hold, inside `write`."""
+        self._unmark()
         self._db.executemany(
             f"INSERT INTO replica (binding, key, seq, fingerprint, id) VALUES ({self.binding},?,?,?,?)", rows
         )
 
     def add_flat(self, values: Sequence[Any]) -> None:
         """The same, the four values of all rows in one sequence."""
+        self._unmark()
         insert = "INSERT INTO replica (binding, key, seq, fingerprint, id) VALUES "
         insert_many(self._db, insert, f"({self.binding},?,?,?,?)", 4, values)
 
     def forget(self, keys: Iterable[str], retire: bool = False) -> None:
         """The store no longer holds these, inside `write`. `retire`: keep in mind what it called them, as other records may
         still refer to them."""
+        self._unmark()
         keys = list(keys)
         if retire:
             self._db.executemany(
@@ -214,6 +218,7 @@ class Replicas:
 
     def rename(self, moves: Iterable[tuple[int | str | None, int]]) -> None:
         """The store calls these by another id now: (id, row), inside `write`. Two may swap theirs."""
+        self._unmark()
         moves = list(moves)
         self._db.executemany("UPDATE replica SET id = NULL WHERE rowid = ?", ((row,) for _, row in moves))
         self._db.executemany("UPDATE replica SET id = ? WHERE rowid = ?", moves)
@@ -231,6 +236,10 @@ class Replicas:
         return named - self.fingerprints(sorted(named)).keys() if named else set()
 
     # -- records to look at again ----------------------------------------------------------------------
+
+    def _unmark(self) -> None:
+        """What is known of the store is no longer what was read there when it was marked."""
+        self._db.execute("UPDATE binding SET mark = NULL WHERE id = ? AND mark IS NOT NULL", (self.binding,))
 
     def pend(self, keys: Iterable[str]) -> None:
         """Look at these again in the next replay, inside `write`."""
@@ -385,6 +394,19 @@ def add_intent(journal: Journal, state: BindingState, until: int) -> None:
 def clear_intents(journal: Journal, binding: int) -> None:
     """No write is under way any more, inside `write`."""
     journal.connection.execute("UPDATE binding SET intents = NULL WHERE id = ?", (binding,))
+
+
+def set_mark(journal: Journal, binding: int, mark: str | None) -> None:
+    """What the store was like when all that is known of it was read, inside `write`."""
+    journal.connection.execute("UPDATE binding SET mark = ? WHERE id = ?", (mark, binding))
+
+
+def mark_of(journal: Journal, binding: int) -> str | None:
+    """The same, as it was set; None if it does not hold any more."""
+    found: str | None = journal.connection.execute(
+        "SELECT mark FROM binding WHERE id = ?", (binding,)
+    ).fetchone()[0]
+    return found
 
 
 def set_cursor(journal: Journal, binding: int, position: int) -> None:

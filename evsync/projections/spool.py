@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 import marshal
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice, pairwise
 from operator import itemgetter
@@ -117,6 +116,8 @@ class Spool:
 
 
 def _file() -> IO[bytes]:
+    import tempfile  # few stores are so large
+
     return tempfile.TemporaryFile(prefix="evsync-")
 
 

@@ -50,6 +50,8 @@ class Staged(msgspec.Struct):
     position: str | None = None  # up to where the store's own feed was read, if it has one
     changed: int = 0  # how many known records hold something else now
     first_met: bool = False  # nothing was known of the store's records of this type
+    as_before: bool = False  # nobody has touched the store since it was read last: nothing was read
+    mark: str | None = None  # what the store was like before it was read (see untouched)
 
 
 class Seen:
