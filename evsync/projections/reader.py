@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from evsync.projections.references import References
 
 Names = tuple[str, ...]
+KNOWN_TEXTS = 20_000  # kept of each type
+LONGEST_KNOWN = 40  # characters
+OFTEN_THE_SAME = frozenset({"int", "float", "decimal", "bool", "date", "time", "datetime", "uuid"})
 SAME_ON_THE_WIRE = frozenset({"str", "int", "bool", "json"})
 
 
@@ -88,6 +91,23 @@ Convert = Callable[[Any], Any]
 Plan = tuple[tuple[int, Convert], ...] | None  # the values to convert; None: some are absent
 
 
+class Texts(dict[str, Any]):
+    """What the texts in a store stand for, as wire values of one type: the same few come again and again."""
+
+    def __init__(self, type_name: str) -> None:
+        super().__init__()
+        self._type_name = type_name
+
+    def __missing__(self, text: str) -> Any:
+        """Raises BadValue."""
+        wire = wire_of(self._type_name, text)
+        if len(self) >= KNOWN_TEXTS:
+            self.clear()
+        if len(text) <= LONGEST_KNOWN:
+            self[text] = wire
+        return wire
+
+
 class Reader:
     """Reads the rows of one binding. `references` translates the fields that refer to other records by the store's
     own ids; see `references.reader_of`."""
@@ -114,6 +134,7 @@ class Reader:
         self._key_at = tuple(binding.names.index(name) for name in binding.key)
         self.keys_are_numbers = [self._types[at] for at in self._key_at] == ["int"]
         self._plans: dict[tuple[type, ...], Plan] = {}
+        self._texts: dict[str, Texts] = {}
         self._tags: dict[Names, bytes] = {binding.names: tag(binding.names)}
         self._full_tag = self._tags[binding.names]
 
@@ -124,13 +145,19 @@ class Reader:
         records: list[Record] = []
         add, read, plans, names = records.append, self.read, self._plans, self.binding.names
         new, sha256, marker, write = tuple.__new__, hashlib.sha256, self._full_tag, encode
-        at = self._key_at[0] if len(self._key_at) == 1 and self._width is None else None
+        simple = len(self._key_at) == 1 and self._width is None
+        at = self._key_at[0]
         for row in rows:
-            values = row[HEADER:]
+            values: Any = row[HEADER:]
             try:
-                if at is None or plans.get((*map(type, values),), None) != ():
+                plan = plans.get((*map(type, values),)) if simple else None
+                if plan is None:
                     add(read(row))
                     continue
+                if plan:
+                    values = list(values)
+                    for index, convert in plan:
+                        values[index] = convert(values[index])
                 key = values[at]
                 if type(key) is int:
                     key = str(key)
@@ -161,7 +188,7 @@ class Reader:
                 )
             except BadRow as one:
                 bad(one)
-            except UnicodeEncodeError:
+            except (BadValue, ValueError):
                 bad(BadRow(row, self._blame(row)))
         return records
 
@@ -344,6 +371,8 @@ class Reader:
                     continue
                 if kind is float and type_name == "float" and not self._convert[index]:
                     steps.append((index, _float))
+                elif kind is str and not own and type_name in OFTEN_THE_SAME:
+                    steps.append((index, self._texts.setdefault(type_name, Texts(type_name)).__getitem__))
                 else:
                     steps.append((index, self._converter(index)))
             plan = tuple(steps)
