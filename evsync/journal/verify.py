@@ -50,37 +50,36 @@ def _chain(journal: Journal, progress: Progress | None) -> Iterator[Problem]:
     db = journal.connection
     last, hash = _head(journal)
     names = dict(db.execute("SELECT id, name FROM name"))
-    digests = {id: chain.shape_digest(text) for id, text in db.execute("SELECT id, fields FROM shape")}
-    digests[None] = None
+    digests: dict[int | None, bytes | None] = {None: None}
+    digests |= {id: chain.shape_digest(text) for id, text in db.execute("SELECT id, fields FROM shape")}
     previous, expected, time = chain.GENESIS, 1, 0
+    prefixes: dict[tuple[Any, ...], bytes] = {}  # events written together have nearly all columns in common
+    payload_hash, payload_hash_of_after, link = chain.payload_hash, chain.payload_hash_of_after, chain.link
     for row in db.execute(
-        "SELECT seq, op, store, type, key, base, observed_at, occurred_at, actor, run, after_shape,"
-        " before_shape, changed, after, before, conflict, payload_hash, hash FROM event ORDER BY seq"
+        "SELECT seq, key, base, occurred_at, after, before, conflict, payload_hash, hash, op, store, type,"
+        " after_shape, before_shape, changed, actor, run, observed_at FROM event ORDER BY seq"
     ):
-        (seq, op, store, type, key, base, observed_at, occurred_at, actor, run) = row[:10]
-        (after_shape, before_shape, changed, after, before, conflict, payload_hash, stored) = row[10:]
+        seq, key, base, occurred_at, after, before, conflict, payload_stored, stored = row[:9]
+        alike = row[9:]
         if seq != expected:
             gap = f"event {expected}" if seq == expected + 1 else f"events {expected} to {seq - 1}"
             yield _problem(expected, "missing", f"{gap} removed")
         expected = seq + 1
         try:
-            payload = chain.payload_hash(_bytes(before), _bytes(after), _bytes(conflict))
-            prefix = chain.entry_prefix(
-                op,
-                names[store],
-                names[type],
-                digests[after_shape],
-                digests[before_shape],
-                digests[changed],
-                actor,
-                run,
-                observed_at,
-            )
-            computed = chain.link(previous, prefix, seq, base, key.encode(), occurred_at, payload_hash)
+            if before is None and conflict is None and after is not None:
+                payload = payload_hash_of_after(after.encode())
+            else:
+                payload = payload_hash(_bytes(before), _bytes(after), _bytes(conflict))
+            prefix = prefixes.get(alike)
+            if prefix is None:
+                if len(prefixes) > 10_000:
+                    prefixes.clear()
+                prefix = prefixes[alike] = _prefix(alike, names, digests)
+            computed = link(previous, prefix, seq, base, key.encode(), occurred_at, payload_stored)
         except (KeyError, AttributeError, TypeError, OverflowError, ValueError, struct.error) as error:
             yield _problem(seq, "altered", f"a column holds what was never written: {error!r}")
         else:
-            if payload != payload_hash:
+            if payload != payload_stored:
                 yield _problem(seq, "altered", "the payload is not the one that was journalled")
             if computed != stored:
                 yield _problem(
@@ -88,6 +87,7 @@ def _chain(journal: Journal, progress: Progress | None) -> Iterator[Problem]:
                     "altered",
                     "the event does not follow from its predecessor: altered, inserted or reordered",
                 )
+        observed_at = alike[-1]
         if isinstance(observed_at, int):
             if observed_at < time:
                 yield _problem(seq, "time", "observed before its predecessor")
@@ -102,6 +102,21 @@ def _chain(journal: Journal, progress: Progress | None) -> Iterator[Problem]:
         yield _problem(last, "head", "the head is not the hash of the last event")
 
 
+def _prefix(alike: tuple[Any, ...], names: dict[int, str], digests: dict[int | None, bytes | None]) -> bytes:
+    op, store, type, after_shape, before_shape, changed, actor, run, observed_at = alike
+    return chain.entry_prefix(
+        op,
+        names[store],
+        names[type],
+        digests[after_shape],
+        digests[before_shape],
+        digests[changed],
+        actor,
+        run,
+        observed_at,
+    )
+
+
 def _bytes(text: str | None) -> bytes | None:
     return None if text is None else text.encode()
 
@@ -113,10 +128,20 @@ def _fold(journal: Journal, progress: Progress | None) -> Iterator[Problem]:
     record: tuple[int, str] | None = None
     state: dict[str, Any] = {}
     seqs: set[int] = set()
+    for (seq,) in db.execute(
+        "SELECT seq FROM event NOT INDEXED WHERE op <> 'read'"
+        " AND NOT ((after IS NULL OR json_valid(after)) AND (before IS NULL OR json_valid(before)))"
+    ):
+        yield _problem(seq, "fold", "the payload cannot be read")
+    # Of a record that was only created there is nothing else to check.
     for count, (seq, type, key, base, after_shape, after, before_shape, before) in enumerate(
         db.execute(
-            "SELECT seq, type, key, base, after_shape, after, before_shape, before FROM event"
-            " WHERE op <> 'read' ORDER BY type, key, seq"
+            "WITH told AS (SELECT type, key FROM event WHERE op <> 'read' GROUP BY type, key HAVING count(*) > 1"
+            " UNION SELECT type, key FROM event NOT INDEXED"
+            " WHERE op <> 'read' AND (base <> 0 OR before IS NOT NULL))"
+            " SELECT e.seq, e.type, e.key, e.base, e.after_shape, e.after, e.before_shape, e.before"
+            " FROM told t CROSS JOIN event e INDEXED BY event_record"
+            " ON e.type = t.type AND e.key = t.key AND e.op <> 'read' ORDER BY t.type, t.key, e.seq"
         ),
         1,
     ):
@@ -126,7 +151,6 @@ def _fold(journal: Journal, progress: Progress | None) -> Iterator[Problem]:
             old = journal.fields(before_shape, before)
             new = journal.fields(after_shape, after)
         except (ValueError, TypeError):
-            yield _problem(seq, "fold", "the payload cannot be read")
             continue
         if base and base not in seqs:
             yield _problem(seq, "fold", f"its base {base} is no earlier event of {key!r}")
