@@ -377,12 +377,12 @@ class Journal:
             return found
         for start in range(0, len(keys), CHUNK):
             chunk = keys[start : start + CHUNK]
-            marks = ",".join("?" * len(chunk))
+            marks = ",".join(["(?)"] * len(chunk))
             for key, seq, shape, text in self.connection.execute(
-                "SELECT e.key, e.seq, e.after_shape, e.after FROM (SELECT max(seq) AS last FROM event"
-                f" WHERE type = ? AND key IN ({marks}) AND op <> 'read' AND seq <= ? GROUP BY key)"
-                " JOIN event e ON e.seq = last",
-                (number, *chunk, _LAST if until is None else until),
+                f"WITH wanted (key) AS (VALUES {marks}) SELECT e.key, e.seq, e.after_shape, e.after FROM wanted"
+                " CROSS JOIN event e ON e.seq = (SELECT seq FROM event WHERE type = ? AND key = wanted.key"
+                " AND op <> 'read' AND seq <= ? ORDER BY seq DESC LIMIT 1)",
+                (*chunk, number, _LAST if until is None else until),
             ):
                 found[key] = Revision(seq, self.fields(shape, text), text, shape and self.shape_of(shape))
         return found

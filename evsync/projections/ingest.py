@@ -487,21 +487,26 @@ class Ingest:
                 put.append((found.key, base, None, found.id, False, None))
             else:
                 forget.append(found.key)
-        self.replicas.forget(forget, self.retire)
+        if forget:
+            self.replicas.forget(forget, self.retire)
         # Two records may swap their ids; nobody holds one while they are dealt out.
-        self.replicas.rename(
-            [(None, f.replica) for f, *_ in decided if f.replica is not None and f.id is not None]
-        )
+        named = [(None, f.replica) for f, *_ in decided if f.replica is not None and f.id is not None]
+        if named:
+            self.replicas.rename(named)
         self._release([(key, id) for key, _, _, id in add] + [(row[0], row[3]) for row in put])
-        self.replicas.add(add)
-        self.replicas.put(put)
-        self.replicas.pend(pend)
+        if add:
+            self.replicas.add(add)
+        if put:
+            self.replicas.put(put)
+        if pend:
+            self.replicas.pend(pend)
 
     def _release(self, named: Iterable[tuple[str, int | str | None]]) -> None:
         """An id that was dealt out again is no longer that of the record that had it, though its end, or its new id,
         may be entered in a later batch."""
-        if self._ids_may_be_taken:
-            self.replicas.release([(key, id) for key, id in named if id is not None])
+        taken = [(key, id) for key, id in named if id is not None] if self._ids_may_be_taken else []
+        if taken:
+            self.replicas.release(taken)
 
 
 def as_if_written(binding: Binding, content: Fields, want: Fields, had: Fields | None = None) -> Fields:
