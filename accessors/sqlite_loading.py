@@ -13,6 +13,8 @@ from accessors.sqlite_values import encoder
 from evsync.binding import Binding
 from evsync.errors import Refused
 
+ROWS = 50  # in one statement
+
 _FOUND_WRONG = (Refused, ValueError, TypeError, OverflowError, UnicodeEncodeError, sqlite3.IntegrityError)
 
 
@@ -25,8 +27,10 @@ class Loading:
         encoders = [_encoder(binding, table.columns[local]) for local in binding.locals]
         self._encoders = [(index, one) for index, one in enumerate(encoders) if one is not None]
         names = ", ".join(map(quoted, binding.locals))
-        marks = ", ".join("?" * len(binding.locals))
-        self._insert = f"INSERT INTO {quoted(table.name)} ({names}) VALUES ({marks})"
+        self._insert = f"INSERT INTO {quoted(table.name)} ({names}) VALUES "
+        self._mark = f"({', '.join('?' * len(binding.locals))})"
+        most = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(binding.locals)
+        self._rows = max(1, min(ROWS, most))
         self._version: int | None = None
 
     def __call__(self, rows: Sequence[Sequence[Any]]) -> bool:
@@ -35,10 +39,18 @@ class Loading:
             with transaction(self._connection):
                 if not self._alone():
                     return False
-                self._connection.executemany(self._insert, encoded)
+                self._add(encoded)
         except _FOUND_WRONG:
             return False
         return True
+
+    def _add(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Many rows a statement: SQLite is asked less often."""
+        full = self._insert + ",".join([self._mark] * self._rows)
+        for start in range(0, len(rows), self._rows):
+            some = rows[start : start + self._rows]
+            sql = full if len(some) == self._rows else self._insert + ",".join([self._mark] * len(some))
+            self._connection.execute(sql, [value for row in some for value in row])
 
     def _alone(self) -> bool:
         """Whether all that the table holds is ours. The version changes with each commit of another connection."""

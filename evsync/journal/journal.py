@@ -23,6 +23,8 @@ from evsync.values import decode, encode, micros
 BUSY_SECONDS = 60.0
 """How long a writer waits for another one."""
 
+CHECKPOINT = 8_000  # pages in the write-ahead log, 32 MB: a page that is written often is copied once
+
 ROWS = 200  # rows inserted by one statement; the longer it is, the slower SQLite prepares it
 
 CHUNK = 500  # bound parameters in one statement
@@ -103,6 +105,7 @@ class Journal:
         execute = self.connection.execute
         execute("PRAGMA cache_size = -32000")
         execute("PRAGMA temp_store = FILE")
+        execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
         execute("PRAGMA foreign_keys = OFF")
         if execute("PRAGMA user_version").fetchone()[0] == schema.FORMAT and (
             execute("PRAGMA application_id").fetchone()[0] == schema.APPLICATION_ID

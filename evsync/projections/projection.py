@@ -304,7 +304,7 @@ class Projection:
             for heads in batches(self.journal, -1 if number is None else number, self.until):
                 done = Filled([], [head[0] for head in heads]) if filling is None else filling.write(heads)
                 with self.journal.write():
-                    self.replicas.add(done.remember)
+                    self.replicas.add_flat([value for row in done.remember for value in row])
                     self.db.executemany(
                         f"INSERT INTO temp.{self.table} VALUES (?)", ((key,) for key in done.rest)
                     )
