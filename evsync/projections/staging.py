@@ -191,6 +191,7 @@ class _Staging:
         self.any_known = staged.known > 0 or replicas.any()
         staged.first_met = not self.any_known
         self.has_ids = self.any_known and replicas.has_ids()
+        self.glancing = self.any_known and not self.has_ids
         self.expected = Expected(replicas, staged.known, last_row)
         self.called_now: dict[str, str] = {}  # what stands in the key fields now → the key that was minted
         self.strangers: list[tuple[Record, str]] = []  # records of that description, and their keys
@@ -198,8 +199,10 @@ class _Staging:
         self.unattributed: list[int] = []  # positions in staged.bad of rows that might be any record
 
     def take(self, rows: Sequence[Row]) -> None:
-        records = self.reader.read_all(rows, self._quarantine)
         self.staged.found += len(rows)
+        if self.glancing:
+            rows = self._not_as_before(rows)
+        records = self.reader.read_all(rows, self._quarantine)
         if self.any_known:
             self._match(records)
         else:
@@ -215,8 +218,6 @@ class _Staging:
             for local in self._dealt_anew(records, by_key, by_id):
                 del by_id[local]
         different: list[tuple[Record, str, int | None, bytes | None]] = []
-        if not self.has_ids:
-            records = self._not_as_before(records, by_key)
         for record in records:
             row, was, known_id = by_key.get(record.key, (None, None, None))
             called = by_id.get(_local(record))
@@ -252,19 +253,22 @@ class _Staging:
                 different.append((record, key, row, was))
         self._put(different)
 
-    def _not_as_before(
-        self, records: Sequence[Record], by_key: Mapping[str, tuple[int, bytes | None, int | str | None]]
-    ) -> list[Record]:
-        """The records but for those that are as they were: nearly all of most stores."""
-        rest: list[Record] = []
+    def _not_as_before(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """The rows but for those that are as they were: nearly all of most stores, which a glance tells."""
+        glance = self.reader.glance(rows)
+        if glance is None:
+            return rows
+        by_key = self.expected.fingerprints(glance[0])
+        rest: list[Row] = []
         mark, get = self.seen.add, by_key.get
-        for record in records:
-            known = get(record[0])
-            if known is None or known[1] != record[4] or known[2] != record[1]:
-                rest.append(record)
+        for row, key, _, fingerprint in zip(rows, *glance, strict=True):
+            known = get(key)
+            if known is None or known[1] != fingerprint or known[2] is not None:
+                rest.append(row)
             elif not mark(known[0]):
-                raise self._duplicate(record.key)
-        self.staged.unchanged += len(records) - len(rest)
+                raise self._duplicate(key)
+        self.staged.unchanged += len(rows) - len(rest)
+        self.glancing = len(rest) * 2 < len(rows)  # else it is not worth the while
         return rest
 
     def _dealt_anew(

@@ -363,3 +363,26 @@ def test_rows_read_together_are_those_read_one_by_one(
             refused.append((one.row, one.error))
     assert found == expected
     assert repr(bad) == repr(refused)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([None, 1, "1"]),
+            st.sampled_from([1, 2, "x", None]),
+            st.one_of(st.integers(), st.none()),
+        )
+    )
+)
+def test_a_glance_shows_what_reading_shows(values: list[tuple[Any, Any, Any]]) -> None:
+    binding = Binding("thing", ("k",), (Field("k", "k", "str"), Field("n", "n", "int")))
+    found = Reader(binding, MemoryAccessor())
+    rows = [(id, None, None, None, key, n) for id, key, n in values]
+    records = found.read_all(rows, lambda bad: None)
+    glance = found.glance(rows)
+    if glance is not None:
+        told = [(record.key, record.text.encode(), record.fingerprint) for record in records]
+        assert list(zip(*glance, strict=True)) == told
+        assert all(record.id is None for record in records)
+    else:
+        assert any(key in (1, 2, None) or id not in (None, key) for id, key, _ in values)
