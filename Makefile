@@ -23,8 +23,10 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed  ## flights there and back with rates and peak memory; audit questions on a million events
+bench: $(VENV)/installed  ## floors and peers; flights there and back; ten times the rows; audit questions on a million events
+	$(BIN)/python benchmarks/ratios.py
 	$(BIN)/python benchmarks/flights.py
+	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/audit.py
 
 clean:

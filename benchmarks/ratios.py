@@ -134,7 +134,10 @@ def round_of(folder: Path, rows: int, number: int, table: Table) -> None:
     command("(once more)", "ingest")
     command("untouched ingest", "ingest")
     clear(folder)
-    command("first sync", "sync", config="two")
+    command("first sync", "sync")
+    command("unchanged sync, by scan", "sync", "--scan")
+    clear(folder)
+    command("first sync of three stores", "sync", config="two")
     command("unchanged sync of three stores, by scan", "sync", "--scan", config="two")
     change(source, rows, 100, -1000 - number)
     command("100 changes, sync of three stores", "sync", "--scan", config="two")
@@ -179,6 +182,7 @@ COMPARED = (
     ("first sync", "dlt, first append", 1.0),
     ("unchanged ingest, by scan", "floor of ingest", 1.2),
     ("unchanged ingest, by scan", "dlt, second run", 0.5),
+    ("unchanged sync, by scan", "dlt, second run", 0.5),
     ("100 changes, sync of three stores", "unchanged sync of three stores, by scan", 1.2),
     ("verify", "floor of verify", 2.0),
     (f"{SINGLE:,} single updates, NORMAL", f"eventsourcing, {SINGLE:,} single appends", 1.0),

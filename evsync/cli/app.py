@@ -10,6 +10,7 @@ import typer
 from evsync import __version__
 from evsync.cli import audit, decisions, failures, output, setup, sync, troubles
 from evsync.cli.options import DebugOption, Given
+from evsync.cli.parameters import Command, Group
 
 app = typer.Typer(
     name="evsync",
@@ -18,6 +19,7 @@ app = typer.Typer(
     "open, 5 a difference or a broken journal was found, 6 stopped by a guard, 130 interrupted.",
     # Plain help: rich would cost every start more than the command itself.
     rich_markup_mode=None,
+    cls=Group,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -27,7 +29,7 @@ for command in (
     decisions.conflicts, decisions.resolve, decisions.undo, troubles.failures, troubles.quarantine,
     audit.verify, setup.doctor,
 ):  # fmt: skip
-    app.command()(failures.plain(command))
+    app.command(cls=Command)(failures.plain(command))
 
 
 def _version(wanted: bool) -> None:

@@ -12,6 +12,7 @@ import marshal
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice, pairwise
 from operator import itemgetter
+from os import SEEK_END
 from typing import IO, Any
 
 Row = tuple[Any, ...]
@@ -51,8 +52,11 @@ class Spool:
     def __init__(self, order: Order = by_text) -> None:
         self._order = order
         self._rows: list[Row] = []
-        self._runs: list[tuple[IO[bytes], Any, Any]] = []  # with their first and last places in the order
-        self._sorted: list[IO[bytes]] = []
+        self._file: IO[bytes] | None = None
+        self._runs: list[
+            tuple[int, Any, Any]
+        ] = []  # where each begins; its first and last places in the order
+        self._sorted: list[int] = []  # where the runs begin that make up the sequence
         self._double: str | None = None
         self.count = 0
 
@@ -80,25 +84,29 @@ class Spool:
         if not self._runs:
             self.count = len(self._rows)
             return
+        assert self._file is not None
         if all(one[2] < other[1] for one, other in pairwise(self._runs)):
-            self._sorted = [run for run, _, _ in self._runs]
+            self._sorted = [start for start, _, _ in self._runs]
         else:
-            merged = heapq.merge(*(_read(run) for run, _, _ in self._runs), key=self._order)
-            file = _file()
-            self._sorted = [file]
-            self.count = _write(file, _without_doubles(merged))
-            for run, _, _ in self._runs:
-                run.close()
+            runs = self._file
+            merged = heapq.merge(*(_read(runs, start) for start, _, _ in self._runs), key=self._order)
+            with runs:
+                self._file = _file()
+                self._sorted = [0]
+                self.count = _write(self._file, _without_doubles(merged))
         self._runs = []
 
     def __iter__(self) -> Iterator[Row]:
-        return chain.from_iterable(map(_read, self._sorted)) if self._sorted else iter(self._rows)
+        file = self._file
+        if file is None:
+            return iter(self._rows)
+        return chain.from_iterable(_read(file, start) for start in self._sorted)
 
     def discard(self) -> None:
         """Let go of everything."""
-        for file in (*(run for run, _, _ in self._runs), *self._sorted):
-            file.close()
-        self._rows, self._runs, self._sorted = [], [], []
+        if self._file is not None:
+            self._file.close()
+        self._rows, self._runs, self._sorted, self._file = [], [], [], None
 
     def _sort(self) -> None:
         self._rows.sort(key=self._order)
@@ -109,9 +117,11 @@ class Spool:
     def _spill(self) -> None:
         if self._rows:
             self._sort()
-            run = _file()
-            self._runs.append((run, self._order(self._rows[0]), self._order(self._rows[-1])))
-            self.count += _write(run, self._rows)
+            if self._file is None:
+                self._file = _file()
+            start = self._file.seek(0, SEEK_END)
+            self._runs.append((start, self._order(self._rows[0]), self._order(self._rows[-1])))
+            self.count += _write(self._file, self._rows)
             self._rows = []
 
 
@@ -135,11 +145,13 @@ def _write(file: IO[bytes], rows: Iterable[Row]) -> int:
             return count
 
 
-def _read(file: IO[bytes]) -> Iterator[Row]:
-    file.seek(0)
+def _read(file: IO[bytes], at: int) -> Iterator[Row]:
+    """The rows of the run that begins there. Runs share the file: each finds its place anew."""
     while True:
+        file.seek(at)
         size = int.from_bytes(file.read(8), "big")
         block = marshal.loads(file.read(size))  # noqa: S302  (a nameless file that nobody else can write)
+        at += 8 + size
         yield from block
         if len(block) < BLOCK:
             return
