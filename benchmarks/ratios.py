@@ -117,6 +117,8 @@ def single(folder: Path, durability: str) -> float:
 def round_of(folder: Path, rows: int, number: int, table: Table) -> None:
     source = folder / "source.db"
     clear(folder)
+    run(folder, "--help")  # modules are compiled
+    run(folder, "--config", "evsync.toml", "status")
 
     def command(name: str, *arguments: str, config: str = "evsync") -> None:
         table.add(name, *run(folder, "--config", f"{config}.toml", *arguments))

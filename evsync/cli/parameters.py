@@ -52,11 +52,16 @@ def _ease(parameter: Any, known: Texts) -> None:
             if parameter.required:
                 return ordinary(ctx, value)
             value = () if several else None
-        elif parameter.name not in known or not _is_text(value, several):
+        elif not (parameter.name in known and _is_text(value, several)) and not _is_number(value):
             return ordinary(ctx, value)
         return value if parameter.callback is None else parameter.callback(ctx, parameter, value)
 
     parameter.process_value = process
+
+
+def _is_number(value: Any) -> bool:
+    """Whether this is a default; what is typed in is a text."""
+    return type(value) is int
 
 
 def _is_text(value: Any, several: bool) -> bool:
