@@ -6,31 +6,33 @@ needs no conversion, nor does a text that stays one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import typer.core
 
-Texts = frozenset[str]
-"""The parameters of a command that are texts, or lists of them."""
+Conversions = Mapping[str, Callable[[str], Any]]
+"""By the names of parameters: what makes of a text, or of each of several, what the command takes."""
 
 
-def texts(command: Callable[..., Any]) -> Texts:
-    """Those of a function."""
-    wanted = (str, list[str])
-    hints = get_type_hints(command)
-    return frozenset(
-        name for name, hint in hints.items() if hint in wanted or any(one in wanted for one in get_args(hint))
-    )
+def conversions(command: Callable[..., Any] | None) -> Conversions:
+    """Those of a function's parameters that are simple."""
+    simple: dict[Any, Callable[[str], Any]] = {str: str, list[str]: str, Path: Path}
+    hints = {} if command is None else get_type_hints(command)
+    found = {}
+    for name, hint in hints.items():
+        for kind in (hint, *get_args(hint)):
+            if kind in simple:
+                found[name] = simple[kind]
+    return found
 
 
 class Command(typer.core.TyperCommand):
     """A command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        known = texts(self.callback) if self.callback is not None else frozenset()
-        for parameter in self.get_params(ctx):
-            _ease(parameter, known)
+        _ease(self.get_params(ctx), conversions(self.callback))
         return super().parse_args(ctx, args)
 
 
@@ -38,33 +40,32 @@ class Group(typer.core.TyperGroup):
     """What stands before the commands."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        for parameter in self.get_params(ctx):
-            _ease(parameter, frozenset())
+        _ease(self.get_params(ctx), conversions(self.callback))
         return super().parse_args(ctx, args)
 
 
-def _ease(parameter: Any, known: Texts) -> None:
+def _ease(parameters: list[Any], known: Conversions) -> None:
+    for parameter in parameters:
+        parameter.process_value = _process(parameter, known.get(parameter.name))
+
+
+def _process(parameter: Any, convert: Callable[[str], Any] | None) -> Callable[[Any, Any], Any]:
     ordinary = parameter.process_value
     several = parameter.multiple or parameter.nargs != 1
 
     def process(ctx: Any, value: Any) -> Any:
-        if value is None:
-            if parameter.required:
-                return ordinary(ctx, value)
+        if value is None and not parameter.required:
             value = () if several else None
-        elif not (parameter.name in known and _is_text(value, several)) and not _is_number(value):
+        elif convert is not None and several and _are_texts(value):
+            value = type(value)(map(convert, value))
+        elif convert is not None and not several and isinstance(value, str):
+            value = convert(value)
+        elif not (isinstance(value, str | int) and value == parameter.default):
             return ordinary(ctx, value)
         return value if parameter.callback is None else parameter.callback(ctx, parameter, value)
 
-    parameter.process_value = process
+    return process
 
 
-def _is_number(value: Any) -> bool:
-    """Whether this is a default; what is typed in is a text."""
-    return type(value) is int
-
-
-def _is_text(value: Any, several: bool) -> bool:
-    if several:
-        return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
-    return isinstance(value, str)
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(one, str) for one in value)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from evsync.cli.parameters import texts
+from evsync.cli.parameters import conversions
 
 CONFIG = """
 [types.thing]
@@ -54,6 +54,8 @@ def folder(tmp_path: Path) -> Path:
     [
         ("ingest",),
         ("ingest", "one"),
+        ("--config", "evsync.toml", "ingest"),
+        ("ingest", "--config", "evsync.toml"),
         ("sync", "--json"),
         ("status",),
         ("log", "thing", "a", "--store", "one"),
@@ -84,9 +86,15 @@ def test_what_has_to_be_converted_is(folder: Path) -> None:
     assert run("ingest", "one", "one", "--scan").returncode == 0
 
 
-def test_which_parameters_are_texts() -> None:
+def test_which_parameters_are_simple_to_convert() -> None:
     def command(
-        one: str, maybe: str | None, several: list[str] | None, number: int | None, path: Path, flag: bool
+        one: str,
+        maybe: str | None,
+        several: list[str] | None,
+        number: int | None,
+        path: Path | None,
+        flag: bool,
     ) -> None: ...
 
-    assert texts(command) == {"one", "maybe", "several"}
+    assert conversions(command) == {"one": str, "maybe": str, "several": str, "path": Path}
+    assert conversions(None) == {}
