@@ -10,13 +10,14 @@
 
 The type under test is called "thing": its key is the text field `name`, and it has one field more for every
 value type that the store holds exactly, `v_str`, `v_int`, `v_decimal` and so on. What the accessor does not
-offer (`scan`, `apply`, `describe`, `create`, `check`) is skipped.
+offer (`scan`, `apply`, `loading`, `mark`, `describe`, `create`, `check`) is skipped.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import time as clock
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -33,6 +34,8 @@ from evsync.accessor import (
     CanCheck,
     CanCreate,
     CanDescribe,
+    CanLoad,
+    CanMark,
     CanScan,
     Change,
     Outcome,
@@ -506,6 +509,78 @@ class AccessorConformance:
 
     def test_apply_of_nothing_does_nothing(self, store: Store) -> None:
         assert self.applied(store) == []
+
+    # -- loading ---------------------------------------------------------------------------------------
+
+    def loaded(self, store: Store, records: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """The names of the records that were taken, each a batch of its own."""
+        accessor = store.accessor(THING)
+        if not isinstance(accessor, CanLoad):
+            pytest.skip("the accessor does not offer loading")
+        names = store.binding(THING).locals
+        with accessor.loading(store, THING) as load:
+            if load is None:
+                pytest.skip("this store is not to be loaded")
+            return [name for name, given in records.items() if load([[given.get(local) for local in names]])]
+
+    def test_loading_stores_values_bit_by_bit_or_not_at_all(self, store: Store, accessor: Accessor) -> None:
+        if isinstance(accessor, CanCreate):
+            accessor.create(store, THING)
+        records = {
+            f"{kind} {number}": dict.fromkeys(store.binding(THING).locals)
+            | self.sample(f"{kind} {number}", **{f"v_{kind}": value})
+            for kind in self.value_types
+            for number, value in enumerate(self._edge_values(kind)[1])
+        }
+        taken = self.loaded(store, records)
+        assert taken
+        assert self.everything(store) == {name: self.expected(store, records[name]) for name in taken}
+
+    def test_loading_keeps_off_a_store_that_holds_records(self, store: Store, accessor: Accessor) -> None:
+        accessor.add(store, self.data("one"))
+        assert self.loaded(store, {"two": self.sample("two"), "three": self.sample("three")}) == []
+        assert list(self.everything(store)) == ["one"]
+
+    # -- mark ------------------------------------------------------------------------------------------
+
+    def mark(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> str | None:
+        """The store's mark an hour from now: what was written just now may have none."""
+        accessor = store.accessor(THING)
+        if not isinstance(accessor, CanMark):
+            pytest.skip("the accessor does not offer mark")
+        now = clock.time() + 3600
+        with monkeypatch.context() as later:
+            later.setattr(clock, "time", lambda: now)
+            later.setattr(clock, "clock_gettime", lambda of: now)
+            return accessor.mark(store, THING)
+
+    def test_a_mark_changes_with_every_change(
+        self, store: Store, accessor: Accessor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stored = accessor.add(store, self.data("one"))
+        local = f"v_{next(iter(self.value_types))}"
+
+        def update() -> None:
+            accessor.update(store, self.data("one", **{local: self.edges[local[2:]][0]}))
+
+        for change in (
+            lambda: accessor.add(store, self.data("two")),
+            update,
+            lambda: accessor.remove(store, Data(THING, dict(stored.fields), id=stored.id)),
+        ):
+            before = self.mark(store, monkeypatch)
+            change()
+            assert isinstance(accessor, CanMark)
+            after = accessor.mark(store, THING)
+            assert after is None or after != before
+
+    def test_a_mark_stays_while_the_store_is_only_read(
+        self, store: Store, accessor: Accessor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        accessor.add(store, self.data("one"))
+        before = self.mark(store, monkeypatch)
+        list(accessor.find(store, THING))
+        assert self.mark(store, monkeypatch) == before
 
     # -- describe, create, check -----------------------------------------------------------------------
 
