@@ -63,6 +63,9 @@ def questions(synchronizer: Synchronizer, events: int) -> Iterator[tuple[str, Ca
     yield "log --field --limit 50", lambda: list(synchronizer.log(field="phone", limit=50))
     yield "log --store --limit 50", lambda: list(synchronizer.log(store="web", limit=50))
     yield "log --actor --limit 50", lambda: list(synchronizer.log(actor="user7", limit=50))
+    half = next(iter(synchronizer.log(since=middle, until=middle)))["observed_at"]
+    yield "log --until TIME --limit 50", lambda: list(synchronizer.log(until=half, limit=50))
+    yield "log --since TIME --limit 50", lambda: list(synchronizer.log(since=half, limit=50))
     yield "status", synchronizer.status
 
 
