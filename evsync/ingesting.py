@@ -161,7 +161,7 @@ def _enter(
             replicas = Replicas(journal, state.id)
             replicas.quarantine(found.bad, clock())
             if not found.as_before:
-                settled = ingest.complete and not found.bad
+                settled = ingest.complete and not found.bad and found.mark is not None
                 set_mark(journal, state.id, remembered(found.mark, replicas.count()) if settled else None)
     settle(journal, run)
     for store in chosen:

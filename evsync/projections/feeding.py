@@ -49,7 +49,7 @@ def stage_feed(
     """Read what the feed has behind the position last saved. Raises StoreError, PositionLost among them."""
     assert state.position is not None
     reader = reader_of(journal, store, type)
-    staged = Staged(Spool(), Replicas(journal, state.id).count())
+    staged = Staged(Spool())
     staged.by_feed, staged.position = True, state.position
     gone: set[Any] = set()
     references = References(journal, store) if is_referenced(store, type) else None
@@ -68,6 +68,8 @@ def stage_feed(
         if progress:
             progress(f"following {store.name} {type}", number + 1, None)
     staged.gone = len(gone)
+    if gone:  # else nobody asks, and counting costs by the record
+        staged.known = Replicas(journal, state.id).count()
     staged.different.close()
     return staged
 
