@@ -28,6 +28,7 @@ class SqliteAccessor(Accessor):
     """
 
     json_is_text = True
+    snapshot = True
     batch = 5000
     options: ClassVar[Mapping[str, str]] = {"table": "the table's name; left out: the type's"}
 

@@ -23,7 +23,7 @@ from evsync.errors import BadValue, BrokenStore, Refused, Unreachable
 from evsync.store import Store
 from evsync.values import ABSENT
 
-BATCH = 2000
+BATCH = 500
 """Rows read at once."""
 
 PARAMETERS = 500

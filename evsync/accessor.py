@@ -40,6 +40,11 @@ class Accessor(ABC):
     json_is_text: ClassVar[bool] = False
     """True where `json` values are kept as text, and so have to be parsed."""
 
+    snapshot: ClassVar[bool] = False
+    """True where `scan` shows one state of the store from beginning to end, whatever is written meanwhile. A large store that is
+    met for the first time is then journalled while it is read, which is quicker; else what was read is
+    only believed once the scan has come to its end without an error."""
+
     @abstractmethod
     def get(self, store: Store, type: str, id: int | str) -> Data | None:
         """The record that the store calls `id`, or None."""

@@ -30,7 +30,8 @@ from evsync.projections.replicas import (
     set_mark,
     set_position,
 )
-from evsync.projections.staging import Progress, Staged, ids_ahead, stage
+from evsync.projections.spool import Doubled
+from evsync.projections.staging import Progress, Staged, duplicate_key, ids_ahead, stage
 from evsync.projections.untouched import as_before, mark_now, remembered
 from evsync.report import COUNTS, Report, as_store_error, code_of
 from evsync.settling import settle
@@ -70,7 +71,7 @@ def run_ingest(
             state = binding_state(journal, store.name, type)
             mark = mark_now(store, type)
             skipped = None if scan else as_before(journal, store, type, state, mark)
-            found = skipped or _read(journal, store, type, state, progress, scan)
+            found = skipped or _read(linked, store, type, state, progress, scan)
             found.mark = mark
         except (StoreError, OSError) as error:
             errors.setdefault(store.name, as_store_error(error, store))
@@ -88,7 +89,7 @@ def run_ingest(
 
 
 def _read(
-    journal: Journal,
+    linked: Linked,
     store: Store,
     type: str,
     state: BindingState | None,
@@ -96,9 +97,10 @@ def _read(
     scan: bool,
 ) -> Staged:
     """Read a type of a store: by its own feed where it has one and was read before, else, or to `scan`, all of it."""
-    accessor = store.accessor(type)
+    accessor, journal = store.accessor(type), linked.journal
     if not isinstance(accessor, CanFeed):
-        return stage(journal, store, type, state, progress)
+        streams = accessor.snapshot and not (linked.types[type].match or store.binding(type).translated)
+        return stage(journal, store, type, state, progress, streams)
     mapping = store.binding(type).as_document()
     if state is not None and state.position is not None and state.mapping == mapping and not scan:
         return stage_feed(journal, store, type, state, accessor, progress)
@@ -112,7 +114,7 @@ def _enter(
     linked: Linked,
     chosen: Sequence[Store],
     staged: Sequence[tuple[Store, str, Staged]],
-    errors: Mapping[str, EvsyncError],
+    errors: dict[str, EvsyncError],
     report: Report,
     progress: Progress | None,
 ) -> Report:
@@ -126,6 +128,7 @@ def _enter(
     totals = {store.name: Counts() for store in chosen}
     created: dict[str, int] = {}
     adoptions: dict[tuple[str, str], Adoption] = {}
+    read: list[Store] = []
     for store, type, found in staged:
         with journal.write():
             state = ensure_binding(journal, store.name, type)
@@ -140,12 +143,21 @@ def _enter(
             run,
             linked.types[type].match,
         )
-        if found.by_feed:
-            enter_feed(ingest, found, progress)
-        else:
-            ingest.enter(found, progress)
-        totals[store.name].add(ingest.counts)
-        created[type] = created.get(type, 0) + ingest.counts.created
+        try:
+            if found.by_feed:
+                enter_feed(ingest, found, progress)
+            else:
+                ingest.enter(found, progress)
+        except StoreError as broken:  # it was read meanwhile
+            errors.setdefault(store.name, broken)
+            continue
+        except Doubled as double:
+            errors.setdefault(store.name, duplicate_key(store, type, reader, double.key))
+            continue
+        finally:
+            totals[store.name].add(ingest.counts)
+            created[type] = created.get(type, 0) + ingest.counts.created
+        read.append(store)
         if found.first_met and (state.mapping is None or found.found):
             adoptions[store.name, type] = ingest.adoption()
         with journal.write():
@@ -182,7 +194,7 @@ def _enter(
     report.hints = {name: error.hint for name, error in errors.items()}
     with journal.write():
         journal.end_run(run, report.counts(COUNTS))
-        for store, _, _ in staged:
+        for store in read:
             note(journal, store.name, "last_ingest", clock())
     report.exit_code = code_of(journal, errors, chosen)
     return report

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from evsync.errors import JournalBusy, JournalError
 from evsync.journal import chain, schema
+from evsync.journal.creations import Creations, Linked
 from evsync.journal.event import Fields, Head, NewEvent, Revision, Shape, read_shape, shape_text
 from evsync.values import decode, encode, micros
 
@@ -24,8 +25,6 @@ BUSY_SECONDS = 60.0
 """How long a writer waits for another one."""
 
 CHECKPOINT = 8_000  # pages in the write-ahead log, 32 MB: a page that is written often is copied once
-
-ROWS = 200  # rows inserted by one statement; the longer it is, the slower SQLite prepares it
 
 CHUNK = 500  # bound parameters in one statement
 
@@ -191,8 +190,8 @@ class Journal:
         head = self.head()
         observed_at = max(clock() if now is None else now, head.observed_at)
         seq, previous = head.seq, head.hash
-        alike: dict[tuple[Any, ...], _Alike] = {}
-        last: _Alike | None = None
+        alike: dict[tuple[Any, ...], Alike] = {}
+        last: Alike | None = None
         rows: list[tuple[Any, ...]] = []
         for event in events:
             seq += 1
@@ -224,7 +223,7 @@ class Journal:
         )
         return head.seq + 1
 
-    def _alike(self, event: NewEvent, run: int, observed_at: int) -> _Alike:
+    def _alike(self, event: NewEvent, run: int, observed_at: int) -> Alike:
         after_shape, before_shape, changed = event.after_shape, event.before_shape, event.changed
         prefix = chain.entry_prefix(
             event.op,
@@ -252,7 +251,7 @@ class Journal:
             f"INSERT INTO event (seq, key, base, occurred_at, after, before, conflict, payload_hash, hash,"
             f" {', '.join(constants)}) VALUES (?,?,?,?,?,?,?,?,?, {', '.join(constants.values())})"
         )
-        return _Alike(
+        return Alike(
             event.op,
             event.store,
             event.type,
@@ -267,15 +266,14 @@ class Journal:
 
     def creations(self, store: str, type: str, shape: Shape, run: int, now: int) -> Creations:
         """How to append creations of records in one shape; the names and the shape stand in the journal already."""
-        return Creations(
-            self._alike(NewEvent("create", store, type, "", 0, "", shape, changed=shape), run, now)
-        )
+        alike = self._alike(NewEvent("create", store, type, "", 0, "", shape, changed=shape), run, now)
+        return Creations(alike.prefix, alike.constants)
 
     def append_linked(self, head: Head, linked: Linked) -> bool:
         """Append creations that were linked to `head`, inside `write`. False if the journal has another head by now."""
         if self.head() != head:
             return False
-        insert_many(self.connection, linked.insert, linked.mark, linked.width, linked.values)
+        linked.insert_into(self.connection)
         self.connection.execute("UPDATE head SET seq = ?, hash = ?, observed_at = ?", linked.head)
         return True
 
@@ -292,6 +290,11 @@ class Journal:
         self.connection.execute(
             "UPDATE run SET ended_at = ?, counts = ? WHERE id = ?", (clock(), encode(counts).decode(), run)
         )
+
+    def run_of(self, seq: int) -> int | None:
+        """The run that wrote this event."""
+        row = self.connection.execute("SELECT run FROM event WHERE seq = ?", (seq,)).fetchone()
+        return None if row is None else int(row[0])
 
     # -- names and shapes ------------------------------------------------------------------------------
 
@@ -408,7 +411,7 @@ class Journal:
 _LAST = 2**63 - 1
 
 
-class _Alike(NamedTuple):
+class Alike(NamedTuple):
     """What events have in common: hashed once, and part of the statement that inserts them."""
 
     op: str
@@ -432,55 +435,6 @@ class _Alike(NamedTuple):
             and event.type is self.type
             and event.actor is self.actor
         )
-
-
-class Linked(NamedTuple):
-    """Creations with their positions and hashes, ready to be inserted: the values of all rows in one sequence,
-    the statement, what it says for one row, how many values that takes, and the head behind them."""
-
-    values: list[Any]
-    insert: str
-    mark: str
-    width: int
-    head: Head
-
-
-class Creations:
-    """Links creations of one store, type and shape to the chain: no I/O."""
-
-    def __init__(self, alike: _Alike) -> None:
-        self._prefix = alike.prefix
-        self._insert = (
-            "INSERT INTO event (seq, key, occurred_at, after, payload_hash, hash, base,"
-            f" {', '.join(alike.constants)}) VALUES "
-        )
-        self._mark = f"(?,?,?,?,?,?,0, {', '.join(alike.constants.values())})"
-
-    def link(self, head: Head, events: Iterable[tuple[str, str, int | None]]) -> Linked:
-        """Link (key, payload, occurred_at) of each to `head`, observed when that was."""
-        seq, previous, observed_at = head
-        link, payload_hash, prefix = chain.link, chain.payload_hash_of_after, self._prefix
-        values: list[Any] = []
-        add = values.extend
-        for key, after, occurred_at in events:
-            seq += 1
-            payload = payload_hash(after.encode())
-            previous = link(previous, prefix, seq, 0, key.encode(), occurred_at, payload)
-            add((seq, key, occurred_at, after, payload, previous))
-        return Linked(values, self._insert, self._mark, 6, Head(seq, previous, observed_at))
-
-
-def insert_many(
-    connection: sqlite3.Connection, insert: str, mark: str, width: int, values: Sequence[Any]
-) -> None:
-    """Insert rows by statements of many rows each: SQLite works through one of them without another thread having
-    to wait for the interpreter. `values`: those of all rows, one after the other; `width`: how many each row has."""
-    most = min(ROWS, connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width)
-    full = insert + ",".join([mark] * most)
-    for start in range(0, len(values), most * width):
-        some = values[start : start + most * width]
-        count = len(some) // width
-        connection.execute(full if count == most else insert + ",".join([mark] * count), some)
 
 
 def _group(event: NewEvent) -> tuple[Any, ...]:

@@ -6,16 +6,29 @@ in between, that may no longer be so, and the rest goes the ordinary way.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from operator import itemgetter
 from typing import Any
 
+from evsync.journal.creations import Linked
 from evsync.journal.event import Head, Shape
-from evsync.journal.journal import Journal, Linked, clock
+from evsync.journal.journal import Journal, clock
 from evsync.projections.replicas import Replicas
 
 Row = tuple[Any, ...]
 """One row of what was staged, in the order of `ingest.Found`."""
+
+
+SWITCH = 0.0002
+"""Seconds that the one thread goes on while the other waits: SQLite is done with a statement in a few milliseconds, and by
+Python's own measure its thread would wait as long again for each."""
+
+_LINKED = itemgetter(0, 3, 5)  # key, payload, when it changed
+_SPECIAL = itemgetter(2, 6)  # names of its fields, if not all; who changed it
+_ID = itemgetter(1)
+_FINGERPRINT = itemgetter(4)
 
 
 class Creating:
@@ -29,25 +42,22 @@ class Creating:
         self._journal, self._replicas = journal, replicas
         self._shape, self._store, self._type, self._run = shape, store, type, run
         self._thread = ThreadPoolExecutor(1, "evsync-journal")
+        self._interval = sys.getswitchinterval()
+        sys.setswitchinterval(min(SWITCH, self._interval))
         self._writing: Future[bool] | None = None
         self._rows: Sequence[Row] = ()
 
     def take(self, rows: Sequence[Row]) -> list[Row]:
         """Enter these; answers with those that were not, and are to be entered the ordinary way. Raises JournalError."""
-        if not all(row[2] is None and row[3] is not None and row[6] is None for row in rows):
+        if any(names is not None or by is not None for names, by in map(_SPECIAL, rows)):
             return [*self.wait(), *rows]  # some lack a field, or somebody is known to have changed them
         now = max(clock(), self.head.observed_at)
         creations = self._journal.creations(self._store, self._type, self._shape, self._run, now)
-        linked = creations.link(
-            self.head._replace(observed_at=now), [(row[0], row[3], row[5]) for row in rows]
-        )
-        replicas: list[Any] = []
-        for seq, row in enumerate(rows, self.head.seq + 1):
-            replicas += (row[0], seq, row[4], row[1])
+        linked = creations.link(self.head._replace(observed_at=now), list(map(_LINKED, rows)))
         left = self.wait()
         if left:
             return [*left, *rows]
-        self._writing = self._thread.submit(self._write, self.head, linked, replicas)
+        self._writing = self._thread.submit(self._write, self.head, linked, rows)
         self._rows, self.head = rows, linked.head
         return []
 
@@ -61,13 +71,25 @@ class Creating:
         self.created += len(self._rows)
         return ()
 
-    def close(self) -> None:
-        """Let go of the thread, once it is done."""
+    def close(self) -> int:
+        """Let go of the thread, once it is done; answers with how many were created, once."""
         self._thread.shutdown()
+        sys.setswitchinterval(self._interval)
+        writing, self._writing = self._writing, None
+        if writing is not None and writing.exception() is None and writing.result():
+            self.created += len(self._rows)  # reading broke off meanwhile
+        created, self.created = self.created, 0
+        return created
 
-    def _write(self, head: Head, linked: Linked, replicas: Sequence[Any]) -> bool:
+    def _write(self, head: Head, linked: Linked, rows: Sequence[Row]) -> bool:
         with self._journal.write():
             if not self._journal.append_linked(head, linked):
                 return False
-            self._replicas.add_flat(replicas)
+            if any(id is not None for id in map(_ID, rows)):
+                self._replicas.add(
+                    [(row[0], seq, row[4], row[1]) for seq, row in enumerate(rows, head.seq + 1)]
+                )
+            else:
+                prints = b"".join(map(_FINGERPRINT, rows))
+                self._replicas.add_created(head.seq + 1, linked.head.seq, prints)
         return True

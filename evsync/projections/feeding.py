@@ -49,7 +49,8 @@ def stage_feed(
     """Read what the feed has behind the position last saved. Raises StoreError, PositionLost among them."""
     assert state.position is not None
     reader = reader_of(journal, store, type)
-    staged = Staged(Spool())
+    spool = Spool()
+    staged = Staged(spool)
     staged.by_feed, staged.position = True, state.position
     gone: set[Any] = set()
     references = References(journal, store) if is_referenced(store, type) else None
@@ -58,7 +59,7 @@ def stage_feed(
         staged.found += 1
         step = _step(f"{number:020d}", fed, reader, staged)
         if step is not None:
-            staged.different.add([step])
+            spool.add([step])
             local = step.key if step.id is None else step.id
             (gone.add if step.text is None else gone.discard)(local)
             if references is not None and step.text is not None and local is not None:
@@ -70,7 +71,7 @@ def stage_feed(
     staged.gone = len(gone)
     if gone:  # else nobody asks, and counting costs by the record
         staged.known = Replicas(journal, state.id).count()
-    staged.different.close()
+    spool.close()
     return staged
 
 

@@ -162,9 +162,8 @@ def _sides(
 
 
 def _batches(staged: Staged) -> Iterator[list[Found]]:
-    rows = iter(staged.different)
-    while batch := list(map(Found._make, islice(rows, BATCH))):
-        yield batch
+    for batch in staged.different.batches(BATCH):
+        yield list(map(Found._make, batch))
 
 
 def _s(count: int) -> str:

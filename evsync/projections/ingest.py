@@ -6,7 +6,7 @@ finds the first one's records unchanged and goes on with the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -23,7 +23,9 @@ from evsync.projections.merge import Decision, Held, Origin, Rules, Sighting, de
 from evsync.projections.reader import Reader, wire_of_key
 from evsync.projections.references import is_referenced, matches, note_matches
 from evsync.projections.replicas import BindingState, Replica, Replicas
+from evsync.projections.spool import Doubled
 from evsync.projections.staging import Progress, Staged
+from evsync.projections.streaming import Stream
 from evsync.store import Store
 from evsync.values import decode, encode
 
@@ -112,6 +114,7 @@ class Ingest:
         self._plain = self.binding.where is None and not self.binding.write_only
         self._had_replicas = False
         self._ids_may_be_taken = True
+        self._streams = False
         self._full_shape: Shape | None = None
 
     def enter(self, staged: Staged, progress: Progress | None = None) -> Counts:
@@ -119,9 +122,8 @@ class Ingest:
         if self.match:
             self._match(staged)
         self._ids_may_be_taken = not staged.first_met
+        self._streams = isinstance(staged.different, Stream)
         self.counts.unchanged += staged.unchanged
-        self.counts.quarantined += len(staged.bad)
-        rows = iter(staged.different)
         done = 0
         if self.fresh and staged.known:
             with self.journal.write():
@@ -129,10 +131,15 @@ class Ingest:
         plain = staged.first_met and self._plain and not (self.state.intents or self.binding.translated)
         creating: Creating | None = None
         try:
-            while batch := list(islice(rows, BATCH)):
-                left = batch if creating is None else creating.take(batch)
+            for batch in staged.different.batches(BATCH):
+                if creating is None:
+                    left: Sequence[Row] = batch
+                elif staged.different.in_order:
+                    left = creating.take(batch)
+                else:
+                    left = [*creating.wait(), *batch]
                 if left:
-                    creating = self._enter(left, plain, creating)
+                    creating = self._enter(left, plain and staged.different.in_order, creating)
                 done += len(batch)
                 if progress:
                     progress(f"journalling {self.store.name} {self.type}", done, staged.different.count)
@@ -140,8 +147,9 @@ class Ingest:
                 creating = self._enter(creating.wait(), False, creating)
         finally:
             if creating is not None:
-                creating.close()
-        staged.different.discard()
+                self.counts.created += creating.close()
+            self.counts.quarantined += len(staged.bad)
+            staged.different.discard()
         if staged.moved:
             with self.journal.write():
                 self.replicas.rename(staged.moved)
@@ -151,8 +159,7 @@ class Ingest:
         """Enter these the ordinary way. Answers with a quicker one for the rest, if they are `plain` and nobody else
         can know them: the type is new, or nobody has written since it was."""
         if before is not None:
-            before.close()
-            self.counts.created += before.created
+            self.counts.created += before.close()
         if not rows:
             return None
         with self.journal.write():
@@ -206,7 +213,10 @@ class Ingest:
             self._create(batch, actor)
             return
         fresh = [f for f in batch if self._still(f, replicas.get(f.key))]
-        self.complete = self.complete and len(fresh) == len(batch)
+        if len(fresh) < len(batch):
+            self.complete = False
+            if self._streams:
+                self._refuse_double(batch, replicas)
         own = self.own_writes(fresh)
         ancestors = self.journal.revisions(
             r.seq for f in fresh if (r := replicas.get(f.key)) is not None and f.key not in own
@@ -266,6 +276,13 @@ class Ingest:
         if found.replica is None:
             return replica is None
         return replica is not None and replica.row == found.replica and replica.fingerprint == found.was
+
+    def _refuse_double(self, batch: Sequence[Found], replicas: Mapping[str, Replica]) -> None:
+        """Of a store that is entered while it is read, a record may come whose key came before. Raises Doubled."""
+        for found in batch:
+            replica = replicas.get(found.key)
+            if replica is not None and self.journal.run_of(replica.seq) == self.run:
+                raise Doubled(found.key)
 
     def recover(self, staged: Staged) -> None:
         """Of what was staged take only our own writes whose end we did not see; the rest is for an ingest."""

@@ -9,8 +9,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from evsync.journal.creations import insert_many
 from evsync.journal.event import Fields
-from evsync.journal.journal import CHUNK, Journal, insert_many
+from evsync.journal.journal import CHUNK, Journal
 from evsync.values import decode, encode
 
 LONGEST_WAIT = 86_400_000_000
@@ -200,6 +201,16 @@ class Replicas:
         self._unmark()
         insert = "INSERT INTO replica (binding, key, seq, fingerprint, id) VALUES "
         insert_many(self._db, insert, f"({self.binding},?,?,?,?)", 4, values)
+
+    def add_created(self, first: int, last: int, fingerprints: bytes) -> None:
+        """The same for the records of the events `first` to `last`, known by their keys; their fingerprints one behind
+        the other."""
+        self._unmark()
+        self._db.execute(
+            "INSERT INTO replica (binding, key, seq, fingerprint)"
+            " SELECT ?1, key, seq, substr(?2, (seq - ?3) * 16 + 1, 16) FROM event WHERE seq BETWEEN ?3 AND ?4",
+            (self.binding, fingerprints, first, last),
+        )
 
     def forget(self, keys: Iterable[str], retire: bool = False) -> None:
         """The store no longer holds these, inside `write`. `retire`: keep in mind what it called them, as other records may

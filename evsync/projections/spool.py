@@ -55,10 +55,11 @@ class Spool:
         self._file: IO[bytes] | None = None
         self._runs: list[
             tuple[int, Any, Any]
-        ] = []  # where each begins; its first and last places in the order
+        ] = []  # where each begins; its first and last place in the order
         self._sorted: list[int] = []  # where the runs begin that make up the sequence
         self._double: str | None = None
         self.count = 0
+        self.in_order = True
 
     def add(self, rows: Iterable[Row]) -> None:
         """Take rows in any order."""
@@ -101,6 +102,12 @@ class Spool:
         if file is None:
             return iter(self._rows)
         return chain.from_iterable(_read(file, start) for start in self._sorted)
+
+    def batches(self, size: int) -> Iterator[list[Row]]:
+        """The rows, `size` of them at once but for the last."""
+        rows = iter(self)
+        while batch := list(islice(rows, size)):
+            yield batch
 
     def discard(self) -> None:
         """Let go of everything."""

@@ -2,7 +2,8 @@
 
 Nothing is journalled here. What differs goes to disk, and which records were seen is one bit each, so memory
 does not grow with the store. Only when the whole read went well and the guards have
-passed does `ingest` take over, in order of the keys, so that the order of a store's rows changes nothing.
+passed does `ingest` take over, in order of the keys, so that the order of a store's rows changes nothing. A large store
+that is met for the first time, with its rows in order, is left to be read by `ingest` (see streaming).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,7 +26,8 @@ from evsync.projections.merge import view
 from evsync.projections.reader import BadRow, Reader, Record, id_beside
 from evsync.projections.references import References, is_referenced, reader_of
 from evsync.projections.replicas import BindingState, Quarantined, Replica, Replicas, binding_state
-from evsync.projections.spool import Doubled, Spool, by_number, by_text
+from evsync.projections.spool import Doubled, Order, Spool, by_number, by_text
+from evsync.projections.streaming import Stream, in_order, read_ahead
 from evsync.store import Store
 from evsync.values import ABSENT, encode
 
@@ -39,7 +42,7 @@ class Staged(msgspec.Struct):
     `ingest.Found`); `known` is how many records the store held
     before, `found` how many rows it showed now, `gone` how many known ones are not among them."""
 
-    different: Spool
+    different: Spool | Stream
     known: int = 0
     found: int = 0
     unchanged: int = 0
@@ -80,28 +83,31 @@ def stage(
     type: str,
     state: BindingState | None,
     progress: Progress | None = None,
+    streams: bool = False,
 ) -> Staged:
-    """Read `type` of `store` through. Raises StoreError if the read breaks off, DuplicateKey for two records of one key."""
+    """Read `type` of `store` through. `streams`: leave that to `ingest` where nothing needs to be known before.
+    Raises StoreError if the read breaks off, DuplicateKey for two records of one key."""
     accessor, reader = store.accessor(type), reader_of(journal, store, type)
     replicas = Replicas(journal, -1 if state is None else state.id)
     with _reading(journal):
         references = References(journal, store) if is_referenced(store, type) else None
-        staging = _Staging(
-            store,
-            type,
-            reader,
-            replicas,
-            Staged(Spool(by_number if reader.keys_are_numbers else by_text)),
-            journal,
-            references,
-        )
+        order = by_number if reader.keys_are_numbers else by_text
+        staging = _Staging(store, type, reader, replicas, Spool(order), journal, references)
         # A write whose answer was lost may have taken place, and left its record waiting.
         if not staging.any_known or replicas.any_left_over():
             staging.called_now = called_now(journal, type, reader, None)
         # A run that was killed may have written such a record.
         for intent in () if state is None else state.intents:
             staging.called_now |= called_now(journal, type, reader, intent)
-        for rows in batches(accessor, reader, store, type):
+        found = batches(accessor, reader, store, type)
+        streams = streams and references is None and not (staging.any_known or staging.called_now)
+        if streams:
+            ahead, more = read_ahead(found)
+            found = chain(ahead, found)
+            if more and staging.in_order(ahead, order):
+                staging.staged.different = Stream(found, staging.read, order)
+                return staging.staged
+        for rows in found:
             staging.take(rows)
             if progress:
                 progress(f"reading {store.name} {type}", staging.staged.found, None)
@@ -152,7 +158,7 @@ def from_store(store: Store, answers: Iterable[T]) -> Iterator[T]:
     except Exception as error:
         raise BrokenStore(
             f"store {store.name!r}: reading broke off: {type(error).__name__}: {error}",
-            "nothing of this store was journalled; run again with --debug to see where",
+            "nothing was taken for deleted; run again with --debug to see where",
         ) from error
 
 
@@ -178,13 +184,15 @@ class _Staging:
         type: str,
         reader: Reader,
         replicas: Replicas,
-        staged: Staged,
+        spool: Spool,
         journal: Journal,
         references: References | None,
     ) -> None:
         self.journal = journal
         self.references = references  # where other records refer to these
-        self.store, self.type, self.reader, self.replicas, self.staged = store, type, reader, replicas, staged
+        self.store, self.type, self.reader, self.replicas = store, type, reader, replicas
+        self.spool, staged = spool, Staged(spool)
+        self.staged = staged
         staged.known = replicas.count()
         last_row = replicas.last_row()
         self.seen = Seen(last_row)
@@ -209,6 +217,27 @@ class _Staging:
             self._put(
                 [(record, self.called_now.get(record.key, record.key), None, None) for record in records]
             )
+
+    def in_order(self, batches: Iterable[Sequence[Row]], order: Order) -> bool:
+        """Whether these come in order of their keys, and none twice."""
+        return in_order(
+            [
+                order((record.key,))
+                for rows in batches
+                for record in self.reader.read_all(rows, lambda bad: None)
+            ]
+        )
+
+    def read(self, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
+        """What rows hold of which nothing is known, as it is entered."""
+        self.staged.found += len(rows)
+        if (glance := self.reader.glance(rows)) is not None and all(row[2] is row[3] is None for row in rows):
+            return [
+                (key, None, None, content.decode(), print_, None, None, row[1], None, None)
+                for row, key, content, print_ in zip(rows, *glance, strict=True)
+            ]
+        records = self.reader.read_all(rows, self._quarantine)
+        return self._as_found([(record, record.key, None, None) for record in records])
 
     def _match(self, records: Sequence[Record]) -> None:
         by_key = self.expected.fingerprints([record.key for record in records])
@@ -313,27 +342,30 @@ class _Staging:
             raise self._duplicate(key)
 
     def _put(self, found: Sequence[tuple[Record, str, int | None, bytes | None]]) -> None:
-        full = self.reader.binding.names
         if self.references is not None:
             self.references.expect(self.type, ((_local(record), key) for record, key, _, _ in found))
         self.staged.changed += sum(row is not None for _, _, row, _ in found)
-        self.staged.different.add(
-            [
-                (
-                    key,
-                    id_beside(key, record),
-                    None if record.names is full else encode(record.names).decode(),
-                    record.text,
-                    record.fingerprint,
-                    record.changed_at,
-                    record.changed_by,
-                    record.place,
-                    row,
-                    was,
-                )
-                for record, key, row, was in found
-            ]
-        )
+        self.spool.add(self._as_found(found))
+
+    def _as_found(
+        self, found: Sequence[tuple[Record, str, int | None, bytes | None]]
+    ) -> list[tuple[Any, ...]]:
+        full = self.reader.binding.names
+        return [
+            (
+                key,
+                id_beside(key, record),
+                None if record.names is full else encode(record.names).decode(),
+                record.text,
+                record.fingerprint,
+                record.changed_at,
+                record.changed_by,
+                record.place,
+                row,
+                was,
+            )
+            for record, key, row, was in found
+        ]
 
     def _quarantine(self, bad: BadRow) -> None:
         self.staged.bad.append(quarantined(self.reader, bad))
@@ -367,7 +399,7 @@ class _Staging:
         if self.seen.count < self.staged.known + self.replicas.disputed():
             self._gone()
         try:
-            self.staged.different.close()
+            self.spool.close()
         except Doubled as doubled:
             raise self._duplicate(doubled.key) from None
 
@@ -409,7 +441,7 @@ class _Staging:
         self.staged.gone = len(gone)
         for start in range(0, len(gone), BATCH):
             known_as = self.replicas.fingerprints([key for _, key in gone[start : start + BATCH]])
-            self.staged.different.add(
+            self.spool.add(
                 [
                     (key, None, None, None, None, None, None, None, row, known_as[key][1])
                     for row, key in gone[start : start + BATCH]
@@ -417,30 +449,34 @@ class _Staging:
             )
 
     def _duplicate(self, key: str) -> DuplicateKey:
-        """The error that names both rows: they are looked for once more, as this ends the type anyway."""
-        places: list[str] = []
-        accessor = self.store.accessor(self.type)
         called = self.replicas.by_key([key]).get(key) if self.any_known else None
-        count = 0
-        for rows in batches(accessor, self.reader, self.store, self.type):
-            for row in rows:
-                count += 1
-                if self.reader.key_of(row) == key or (
-                    called is not None and called.id is not None and called.id == row[0]
-                ):
-                    places.append(
-                        str(row[1])
-                        if row[1] is not None
-                        else f"id {row[0]!r}"
-                        if row[0] is not None
-                        else f"record {count}"
-                    )
-            if len(places) > 1:
-                break
-        return DuplicateKey(
-            f"store {self.store.name!r}, type {self.type!r}: two records have the key {key!r}: {' and '.join(places[:2])}",
-            f"remove or correct one of them, or choose another `key` for [types.{self.type}]",
-        )
+        return duplicate_key(self.store, self.type, self.reader, key, None if called is None else called.id)
+
+
+def duplicate_key(
+    store: Store, type: str, reader: Reader, key: str, id: int | str | None = None
+) -> DuplicateKey:
+    """The error that names both rows: they are looked for once more, as this ends the type anyway. `id`: what the store
+    is known to call the record."""
+    places: list[str] = []
+    count = 0
+    for rows in batches(store.accessor(type), reader, store, type):
+        for row in rows:
+            count += 1
+            if reader.key_of(row) == key or (id is not None and id == row[0]):
+                places.append(
+                    str(row[1])
+                    if row[1] is not None
+                    else f"id {row[0]!r}"
+                    if row[0] is not None
+                    else f"record {count}"
+                )
+        if len(places) > 1:
+            break
+    return DuplicateKey(
+        f"store {store.name!r}, type {type!r}: two records have the key {key!r}: {' and '.join(places[:2])}",
+        f"remove or correct one of them, or choose another `key` for [types.{type}]",
+    )
 
 
 def quarantined(reader: Reader, bad: BadRow) -> Quarantined:

@@ -15,6 +15,7 @@ offer (`scan`, `apply`, `loading`, `mark`, `describe`, `create`, `check`) is ski
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time as clock
@@ -44,7 +45,7 @@ from evsync.accessor import (
 )
 from evsync.binding import Binding, Field
 from evsync.data import Data
-from evsync.errors import Refused, Unreachable
+from evsync.errors import Refused, Retry, Unreachable
 from evsync.store import Store, native
 from evsync.values import ABSENT, TYPES, dump
 
@@ -372,6 +373,29 @@ class AccessorConformance:
             assert scanned == {data.id: self.wire(store, data.fields) for data in accessor.find(store, THING)}
         named = [self.wire(store, self.row_fields(store, row)) for row in rows]
         assert {json.loads(record["name"]): record for record in named} == self.everything(store)
+
+    def test_a_scan_that_is_called_a_snapshot_shows_one_state(self, tmp_path: Path) -> None:
+        store = self.make_store(tmp_path)
+        accessor = store.accessor(THING)
+        if not accessor.snapshot:
+            pytest.skip("the accessor does not promise it")
+        if isinstance(accessor, CanCreate):
+            accessor.create(store, THING)
+        assert isinstance(accessor, CanScan)
+        assert isinstance(accessor, CanApply)
+        count = 3_000  # more than one batch of any accessor
+        made = [
+            Change("create", None, {"name": data.fields["name"]}, dict(data.fields), always("write"))
+            for data in map(self.data, map(str, range(count)))
+        ]
+        assert all(outcome.state == "written" for outcome in accessor.apply(store, THING, made))
+        scan = accessor.scan(store, THING)
+        rows = list(next(scan))
+        assert len(rows) < count
+        with contextlib.suppress(Retry):  # the store may well be locked meanwhile
+            self.make_store(tmp_path).accessor(THING).remove(store, self.data(str(count - 1)))
+        rows += [row for batch in scan for row in batch]
+        assert len(rows) == count
 
     def test_a_missing_store_is_unreachable_never_empty(self, tmp_path: Path) -> None:
         store = self.make_store(tmp_path)

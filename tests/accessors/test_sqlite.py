@@ -25,6 +25,10 @@ accessor = SqliteAccessor()
 
 
 class TestSqliteAccessor(AccessorConformance):
+    @pytest.fixture(autouse=True)
+    def impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sqlite_connection, "BUSY_SECONDS", 0.0)
+
     def make_store(self, tmp_path: Path) -> Store:
         store = Store("db", "sqlite:a b?#%41.db", root=tmp_path, accessor=SqliteAccessor())
         store.bind(self.binding())
@@ -616,3 +620,19 @@ def test_a_torn_read_is_broken_never_the_end(make: Make) -> None:
     store.path.write_bytes(content)
     with pytest.raises(BrokenStore, match="cannot be read"):
         rows(store)
+
+
+def test_a_scan_shows_one_state_while_others_write(make: Make) -> None:
+    store = make(
+        "PRAGMA journal_mode = WAL; CREATE TABLE t (k TEXT PRIMARY KEY);"
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)"
+        " INSERT INTO t SELECT i FROM n",
+        k="str",
+    )
+    scan = accessor.scan(store, "t")
+    rows = list(next(scan))
+    assert len(rows) < 2000
+    with closing(sqlite3.connect(store.path)) as other, other:
+        other.execute("DELETE FROM t")
+    rows += [row for batch in scan for row in batch]
+    assert len(rows) == 2000

@@ -26,12 +26,13 @@ from typing import Any
 
 import pytest
 
+from accessors import sqlite_records
 from accessors.csv import CsvAccessor
 from accessors.json import JsonAccessor
 from accessors.sqlite import SqliteAccessor
 from evsync import Synchronizer
 from evsync.config import load_config
-from evsync.projections import filling, ingest
+from evsync.projections import filling, ingest, streaming
 
 CONFIG = """
 [types.person]
@@ -176,6 +177,17 @@ def fresh(folder: Path) -> None:
     lay_out(folder)
 
 
+def in_order(folder: Path) -> None:
+    """The same, and one of them with its records in order: it is journalled while it is read."""
+    lay_out(folder)
+    with closing(sqlite3.connect(folder / "crm.db")) as db, db:
+        db.execute("DELETE FROM people")
+        db.executemany(
+            "INSERT INTO people (code, full_name, level) VALUES (?, 'n', 1)",
+            [(f"k{number:02}",) for number in range(1, 40)],
+        )
+
+
 def ingested(folder: Path) -> None:
     lay_out(folder)
     run(folder, "ingest")
@@ -209,6 +221,7 @@ def drifted(folder: Path) -> None:
 
 STORIES: dict[str, tuple[Callable[[Path], None], str]] = {
     "first ingest": (fresh, "ingest"),
+    "first ingest of a store in order": (in_order, "ingest"),
     "ingest": (edited, "ingest"),
     "first replay": (ingested, "replay"),
     "replay into an empty store": (empty, "replay"),
@@ -224,6 +237,7 @@ STORIES: dict[str, tuple[Callable[[Path], None], str]] = {
 def small_batches() -> None:
     """So that many transactions are needed for few records."""
     ingest.BATCH = filling.BATCH = 3
+    streaming.AHEAD, sqlite_records.BATCH = 5, 2
     for accessor in (SqliteAccessor, CsvAccessor, JsonAccessor):
         accessor.batch = 4
 
