@@ -9,7 +9,8 @@ Every column is prefixed by its length (u32, 0xFFFFFFFF: null), text is UTF-8, i
 endian. The other columns are, in this order: op, store, type, after_shape, before_shape, changed, actor, run,
 observed_at, seq, base, key, occurred_at. Where a row holds a number that stands for a text, the text is hashed:
 of store and type the name itself, of a shape the SHA-256 of its text. The payload enters by its own hash, so
-that it can be withheld, encrypted or erased without touching the chain. The prefix 0x01 is left for the inner nodes of a Merkle tree over the leaves (RFC 6962).
+that it can be withheld, encrypted or erased without touching the chain; as long as it stands beside it, its hash is not
+stored (format 4 of the journal). The prefix 0x01 is left for the inner nodes of a Merkle tree over the leaves (RFC 6962).
 
 A chain shows that nothing was altered, removed, inserted or reordered in the middle by someone who did not
 recompute it. It cannot show that its tail was not cut off, nor stop someone who can write the file from
@@ -99,8 +100,8 @@ def entry_prefix(
 
 def link_creations(
     previous: bytes, prefix: bytes, seq: int, creations: Iterable[tuple[str, str, int | None]]
-) -> Iterator[tuple[bytes, bytes]]:
-    """The payload hashes and hashes of creations that follow `previous` from `seq` on, given (key, after, occurred_at) of
+) -> Iterator[bytes]:
+    """The hashes of creations that follow `previous` from `seq` on, given (key, after, occurred_at) of
     each: the same as `payload_hash_of_after` and `link` of one after the other, with nothing called twice."""
     sha256, pack, length, join = _sha256, _TAIL, _U32, b"".join
     start, end = _ONLY_AFTER
@@ -111,7 +112,7 @@ def link_creations(
         leaf = sha256(join((prefix, pack(8, seq, 8, 0, len(name)), name, rest, payload))).digest()
         previous = sha256(join((b"\x02", previous, leaf))).digest()
         seq += 1
-        yield payload, previous
+        yield previous
 
 
 def link(

@@ -42,10 +42,8 @@ class Creations:
         }
         self._prefix = prefix
         names = ", ".join(constants)
-        self._insert = (
-            f"INSERT INTO event ({names}, base, seq, key, occurred_at, after, payload_hash, hash) VALUES "
-        )
-        self._mark = f"({', '.join(constants.values())}, 0, ?,?,?,?,?,?)"
+        self._insert = f"INSERT INTO event ({names}, base, seq, key, occurred_at, after, hash) VALUES "
+        self._mark = f"({', '.join(constants.values())}, 0, ?,?,?,?,?)"
 
     def link(self, head: Head, events: Sequence[tuple[str, str, int | None]]) -> Linked:
         """Link (key, payload, occurred_at) of each to `head`, observed when that was."""
@@ -53,10 +51,10 @@ class Creations:
         values: list[Any] = []
         add = values.extend
         links = chain.link_creations(previous, self._prefix, seq + 1, events)
-        for (key, after, occurred_at), (payload, previous) in zip(events, links, strict=True):
+        for (key, after, occurred_at), previous in zip(events, links, strict=True):
             seq += 1
-            add((seq, key, occurred_at, after, payload, previous))
-        return Linked(values, self._insert, self._mark, 6, Head(seq, previous, observed_at))
+            add((seq, key, occurred_at, after, previous))
+        return Linked(values, self._insert, self._mark, 5, Head(seq, previous, observed_at))
 
 
 def insert_many(

@@ -215,7 +215,7 @@ class Journal:
                 )
             key, base, occurred_at = event.key, event.base, event.occurred_at
             previous = chain.link(previous, last.prefix, seq, base, key.encode(), occurred_at, payload)
-            rows.append((seq, key, base, occurred_at, after, before, conflict, payload, previous))
+            rows.append((seq, key, base, occurred_at, after, before, conflict, previous))
         if last is not None:
             self.connection.executemany(last.insert, rows)
         self.connection.execute(
@@ -246,10 +246,11 @@ class Journal:
             "after_shape": "NULL" if after_shape is None else str(after_shape.id),
             "before_shape": "NULL" if before_shape is None else str(before_shape.id),
             "changed": "NULL" if changed is None else str(changed.id),
+            "payload_hash": "x''",  # the payload is there to be hashed
         }
         insert = (
-            f"INSERT INTO event (seq, key, base, occurred_at, after, before, conflict, payload_hash, hash,"
-            f" {', '.join(constants)}) VALUES (?,?,?,?,?,?,?,?,?, {', '.join(constants.values())})"
+            f"INSERT INTO event (seq, key, base, occurred_at, after, before, conflict, hash,"
+            f" {', '.join(constants)}) VALUES (?,?,?,?,?,?,?,?, {', '.join(constants.values())})"
         )
         return Alike(
             event.op,

@@ -197,7 +197,18 @@ _FORMAT_3: Final = r"""
 ALTER TABLE binding ADD COLUMN mark TEXT;
 """
 
-MIGRATIONS: Final[dict[int, str]] = {1: _FORMAT_1, 2: _FORMAT_2, 3: _FORMAT_3}
+_FORMAT_4: Final = r"""
+-- From here on `payload_hash` is empty while the payload itself is there to be hashed; older events keep theirs.
+-- An index ends with the row's number, which is `seq`: to name it as well stored it twice.
+DROP INDEX event_record;
+DROP INDEX event_read;
+DROP INDEX event_actor;
+CREATE INDEX event_record ON event (type, key) WHERE op <> 'read';
+CREATE INDEX event_read ON event (type, key) WHERE op = 'read';
+CREATE INDEX event_actor ON event (actor) WHERE actor IS NOT NULL;
+"""
+
+MIGRATIONS: Final[dict[int, str]] = {1: _FORMAT_1, 2: _FORMAT_2, 3: _FORMAT_3, 4: _FORMAT_4}
 FORMAT: Final = max(MIGRATIONS)
 
 

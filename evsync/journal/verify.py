@@ -75,17 +75,18 @@ def _chain(journal: Journal, progress: Progress | None) -> Iterator[Problem]:
                 if len(prefixes) > 10_000:
                     prefixes.clear()
                 prefix = prefixes[alike] = _prefix(alike, names, digests)
-            computed = link(previous, prefix, seq, base, key.encode(), occurred_at, payload_stored)
+            entered = payload if payload_stored == b"" else payload_stored
+            computed = link(previous, prefix, seq, base, key.encode(), occurred_at, entered)
         except (KeyError, AttributeError, TypeError, OverflowError, ValueError, struct.error) as error:
             yield _problem(seq, "altered", f"a column holds what was never written: {error!r}")
         else:
-            if payload != payload_stored:
+            if payload != entered:
                 yield _problem(seq, "altered", "the payload is not the one that was journalled")
             if computed != stored:
                 yield _problem(
                     seq,
                     "altered",
-                    "the event does not follow from its predecessor: altered, inserted or reordered",
+                    "the event is not the one that was journalled behind its predecessor: altered, inserted or reordered",
                 )
         observed_at = alike[-1]
         if isinstance(observed_at, int):

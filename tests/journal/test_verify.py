@@ -84,7 +84,7 @@ COLUMNS: list[tuple[str, Any]] = [
     ("after", '[33,"Ann"]'), ("after", None), ("after", ""), ("after", '[32, "Ann"]'), ("after", "nonsense"), ("after", b"[32]"),
     ("before", "[30]"), ("before", None), ("before", "[31,1]"), ("before", "{"),
     ("conflict", None), ("conflict", "{}"), ("conflict", "nonsense"),
-    ("payload_hash", b"\0" * 32), ("payload_hash", b""), ("payload_hash", "x"), ("payload_hash", 1),
+    ("payload_hash", b"\0" * 32), ("payload_hash", b"\0"), ("payload_hash", "x"), ("payload_hash", 1),
     ("hash", b"\0" * 32), ("hash", b""), ("hash", "x"), ("hash", 1),
 ]  # fmt: skip
 
