@@ -35,6 +35,7 @@ class Journal:
     def __init__(self, connection: sqlite3.Connection, shown: str) -> None:
         self.connection = connection
         self.shown = shown
+        self.path: Path | None = None  # the file, where others may open it as well
         self._names: dict[str, int] = {}
         self._shapes: dict[tuple[tuple[str, ...], tuple[str, ...]], Shape] = {}
         self._shape_of: dict[int, Shape] = {}
@@ -67,6 +68,7 @@ class Journal:
             )
             journal = cls(connection, shown)
             journal.temporary = journal.missing = path is not None and target == ":memory:"
+            journal.path = None if target == ":memory:" else path
             journal._prepare(readonly=not create and not missing)
         except sqlite3.Error as error:
             if connection is not None:
