@@ -1,7 +1,7 @@
 """From a store's raw rows to canonical content: typed, checked, written down once.
 
-This is the hot path of every ingest: a row is looked at by the Python types of its values, and for each
-combination of types the conversions that it needs are worked out once.
+This is the hot path of every ingest. Rows are read together, column by column, as long as each has all fields and can be
+taken; what a column needs is told by the Python types of its values, and worked out once for each set of types.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evsync.accessor import HEADER, Accessor, Row
@@ -87,22 +88,39 @@ def id_as(type_name: str | None, id: int | str) -> Any:
         return id
 
 
+class Batch(NamedTuple):
+    """Rows that were read together: a list each, in their order; None where all are None. See Record."""
+
+    keys: list[str]
+    ids: list[int | str | None] | None
+    contents: list[bytes]
+    fingerprints: list[bytes]
+    moments: list[int | None] | None
+    authors: list[str | None] | None
+
+
+class _OneByOne(Exception):
+    """These rows cannot be read together."""
+
+
 Convert = Callable[[Any], Any]
 Plan = tuple[tuple[int, Convert], ...] | None  # the values to convert; None: some are absent
 
 
-class Texts(dict[str, Any]):
+class Texts(dict[str | None, Any]):
     """What the texts in a store stand for, as wire values of one type: the same few come again and again."""
 
     def __init__(self, type_name: str) -> None:
         super().__init__()
         self._type_name = type_name
+        self[None] = None
 
     def __missing__(self, text: str) -> Any:
         """Raises BadValue."""
         wire = wire_of(self._type_name, text)
         if len(self) >= KNOWN_TEXTS:
             self.clear()
+            self[None] = None
         if len(text) <= LONGEST_KNOWN:
             self[text] = wire
         return wire
@@ -135,94 +153,94 @@ class Reader:
         self.keys_are_numbers = [self._types[at] for at in self._key_at] == ["int"]
         self._plans: dict[tuple[type, ...], Plan] = {}
         self._texts: dict[str, Texts] = {}
+        self._ways: list[dict[frozenset[type], Callable[[Sequence[Any]], list[Any]] | None]]
+        self._ways = [{} for _ in binding.names]
         self._tags: dict[Names, bytes] = {binding.names: tag(binding.names)}
         self._full_tag = self._tags[binding.names]
 
-    def glance(self, rows: Sequence[Row]) -> tuple[list[str], list[bytes], list[bytes]] | None:
-        """The keys, contents and fingerprints of rows that need no conversion and have no ids of their own; None if
-        some do, or if that is not known yet."""
-        if len(self._key_at) != 1 or self._width is not None:
+    def batch(self, rows: Sequence[Row]) -> Batch | None:
+        """Rows read by columns, which is quicker; None where they have to be read one by one, as some lack a field or cannot
+        be taken."""
+        if self._width is not None or not rows:
             return None
-        at = HEADER + self._key_at[0]
-        shapes = {(*map(type, row),)[HEADER:] for row in rows}
-        if any(self._plans.get(kinds) != () for kinds in shapes):
-            return None
-        if not {kinds[at - HEADER] for kinds in shapes} <= {int, str}:
-            return None
-        if any(row[0] is not None and row[0] != row[at] for row in rows):
+        ids, _, moments, authors, *columns = zip(*rows, strict=True)
+        try:
+            values = [self._column(index, column) for index, column in enumerate(columns)]
+            keys = self._keys(values)
+            contents = list(map(encode, zip(*values, strict=True)))
+        except (_OneByOne, BadValue, ValueError):
             return None
         sha256, marker = hashlib.sha256, self._full_tag
-        try:
-            contents = [encode(row[HEADER:]) for row in rows]
-        except UnicodeEncodeError:
-            return None
-        return (
-            [str(row[at]) for row in rows],
+        return Batch(
+            keys,
+            _ids(ids, keys),
             contents,
             [sha256(marker + content).digest()[:16] for content in contents],
+            None if set(moments) == {None} else [moment_of(one) for one in moments],
+            None if set(authors) == {None} else [None if one is None else _printable(one) for one in authors],
         )
 
+    def _column(self, index: int, column: Sequence[Any]) -> Sequence[Any]:
+        """The wire values of a field. Raises _OneByOne, BadValue, ValueError."""
+        kinds = frozenset(map(type, column))
+        try:
+            way = self._ways[index][kinds]
+        except KeyError:
+            way = self._ways[index][kinds] = self._way(index, kinds)
+        return column if way is None else way(column)
+
+    def _way(self, index: int, kinds: frozenset[type]) -> Callable[[Sequence[Any]], list[Any]] | None:
+        """How to convert a column of values of these types; None if there is nothing to convert."""
+        if Absent in kinds:
+            raise _OneByOne
+        steps = {kind: step for kind in kinds if (step := self._step(index, kind)) is not None}
+        if not steps:
+            return None
+        if kinds <= {str, type(None)} and isinstance(texts := getattr(steps[str], "__self__", None), Texts):
+            return lambda column: list(map(texts.__getitem__, column))
+        return lambda column: [
+            value if (step := steps.get(type(value))) is None else step(value) for value in column
+        ]
+
+    def _keys(self, values: Sequence[Sequence[Any]]) -> list[str]:
+        """The keys of a batch. Raises _OneByOne if one lacks a part."""
+        parts = []
+        for at in self._key_at:
+            column, kinds = values[at], set(map(type, values[at]))
+            if type(None) in kinds:
+                raise _OneByOne
+            type_name = self._types[at]
+            if kinds == {int} and type_name == "int":
+                parts.append(list(map(str, column)))
+            else:
+                parts.append([key_text(type_name, value) for value in column])
+        return parts[0] if len(parts) == 1 else list(map(join_key, zip(*parts, strict=True)))
+
     def read_all(self, rows: Sequence[Row], bad: Callable[[BadRow], None]) -> list[Record]:
-        """The records that rows hold, but for those that cannot be taken: they go to `bad`.
-
-        The same as `read` of each, with nothing done twice where a row needs no conversion."""
-        if (glance := self.glance(rows)) is not None and all(row[2] is row[3] is None for row in rows):
-            new, names = tuple.__new__, self.binding.names
+        """The records that rows hold, but for those that cannot be taken: they go to `bad`."""
+        batch = self.batch(rows)
+        if batch is not None:
+            new, nothing = tuple.__new__, repeat(None)
             return [
-                new(Record, (key, None, names, content.decode(), print_, None, None, row[1]))
-                for row, key, content, print_ in zip(rows, *glance, strict=True)
-            ]
-        return self._read_each(rows, bad)
-
-    def _read_each(self, rows: Sequence[Row], bad: Callable[[BadRow], None]) -> list[Record]:
-        records: list[Record] = []
-        add, read, plans, names = records.append, self.read, self._plans, self.binding.names
-        new, sha256, marker, write = tuple.__new__, hashlib.sha256, self._full_tag, encode
-        simple = len(self._key_at) == 1 and self._width is None
-        at = self._key_at[0]
-        for row in rows:
-            values: Any = row[HEADER:]
-            try:
-                plan = plans.get((*map(type, values),)) if simple else None
-                if plan is None:
-                    add(read(row))
-                    continue
-                if plan:
-                    values = list(values)
-                    for index, convert in plan:
-                        values[index] = convert(values[index])
-                key = values[at]
-                if type(key) is int:
-                    key = str(key)
-                elif type(key) is not str:
-                    add(read(row))
-                    continue
-                content = write(values)
-                id, place, changed_at, changed_by = row[:HEADER]
-                if id is not None:
-                    if type(id) is not int and type(id) is not str:
-                        id = str(id)
-                    if str(id) == key:
-                        id = None
-                add(
-                    new(
-                        Record,
-                        (
-                            key,
-                            id,
-                            names,
-                            content.decode(),
-                            sha256(marker + content).digest()[:16],
-                            None if changed_at is None else moment_of(changed_at),
-                            None if changed_by is None else _printable(changed_by),
-                            place,
-                        ),
-                    )
+                new(Record, one)
+                for one in zip(
+                    batch.keys,
+                    batch.ids or nothing,
+                    repeat(self.binding.names),
+                    map(bytes.decode, batch.contents),
+                    batch.fingerprints,
+                    batch.moments or nothing,
+                    batch.authors or nothing,
+                    [row[1] for row in rows],
+                    strict=False,
                 )
+            ]
+        records = []
+        for row in rows:
+            try:
+                records.append(self.read(row))
             except BadRow as one:
                 bad(one)
-            except (BadValue, ValueError):
-                bad(BadRow(row, self._blame(row)))
         return records
 
     def read(self, row: Row) -> Record:
@@ -396,23 +414,27 @@ class Reader:
         if Absent in kinds:
             plan = None
         else:
-            steps: list[tuple[int, Convert]] = []
-            for index, kind in enumerate(kinds):
-                type_name = self._types[index]
-                own = index in self._referring or self._convert[index]
-                if kind is type(None) or (kind in TYPES[type_name].plain and not own):
-                    continue
-                if kind is float and type_name == "float" and not self._convert[index]:
-                    steps.append((index, _float))
-                elif kind is str and not own and type_name in OFTEN_THE_SAME:
-                    steps.append((index, self._texts.setdefault(type_name, Texts(type_name)).__getitem__))
-                else:
-                    steps.append((index, self._converter(index)))
-            plan = tuple(steps)
+            plan = tuple(
+                (index, step)
+                for index, kind in enumerate(kinds)
+                if (step := self._step(index, kind)) is not None
+            )
         if len(self._plans) > 10_000:
             self._plans.clear()
         self._plans[kinds] = plan
         return plan
+
+    def _step(self, index: int, kind: type) -> Convert | None:
+        """How to convert a value of this type in this column; None if there is nothing to convert."""
+        type_name = self._types[index]
+        own = index in self._referring or self._convert[index] is not None
+        if kind is type(None) or (kind in TYPES[type_name].plain and not own):
+            return None
+        if kind is float and type_name == "float" and not own:
+            return _float
+        if kind is str and not own and type_name in OFTEN_THE_SAME:
+            return self._texts.setdefault(type_name, Texts(type_name)).__getitem__
+        return self._converter(index)
 
     def _converter(self, index: int) -> Convert:
         return lambda value: self._wire(index, value)
@@ -472,6 +494,18 @@ class Reader:
 
 
 _FIRST, _LAST = micros(datetime.min), micros(datetime.max)
+
+
+def _ids(ids: Sequence[Any], keys: Sequence[str]) -> list[int | str | None] | None:
+    """What the store calls records, where that is not their key; None if it nowhere is."""
+    kinds = set(map(type, ids))
+    if kinds == {type(None)} or (kinds == {int} and list(map(str, ids)) == keys):
+        return None
+    found = [
+        None if id is None or str(id) == key else id if type(id) is int or type(id) is str else str(id)
+        for id, key in zip(ids, keys, strict=True)
+    ]
+    return found if any(id is not None for id in found) else None
 
 
 def _float(value: float) -> Any:

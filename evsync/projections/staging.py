@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any, TypeVar
 
 import msgspec
@@ -231,10 +231,20 @@ class _Staging:
     def read(self, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
         """What rows hold of which nothing is known, as it is entered."""
         self.staged.found += len(rows)
-        if (glance := self.reader.glance(rows)) is not None and all(row[2] is row[3] is None for row in rows):
+        batch = self.reader.batch(rows)
+        if batch is not None:
             return [
-                (key, None, None, content.decode(), print_, None, None, row[1], None, None)
-                for row, key, content, print_ in zip(rows, *glance, strict=True)
+                (key, id, None, content.decode(), print_, moment, author, row[1], None, None)
+                for row, key, content, print_, id, moment, author in zip(
+                    rows,
+                    batch.keys,
+                    batch.contents,
+                    batch.fingerprints,
+                    batch.ids or repeat(None),
+                    batch.moments or repeat(None),
+                    batch.authors or repeat(None),
+                    strict=False,
+                )
             ]
         records = self.reader.read_all(rows, self._quarantine)
         return self._as_found([(record, record.key, None, None) for record in records])
@@ -284,13 +294,13 @@ class _Staging:
 
     def _not_as_before(self, rows: Sequence[Row]) -> Sequence[Row]:
         """The rows but for those that are as they were: nearly all of most stores, which a glance tells."""
-        glance = self.reader.glance(rows)
-        if glance is None:
+        batch = self.reader.batch(rows)
+        if batch is None or batch.ids is not None:
             return rows
-        by_key = self.expected.fingerprints(glance[0])
+        by_key = self.expected.fingerprints(batch.keys)
         rest: list[Row] = []
         mark, get = self.seen.add, by_key.get
-        for row, key, _, fingerprint in zip(rows, *glance, strict=True):
+        for row, key, fingerprint in zip(rows, batch.keys, batch.fingerprints, strict=True):
             known = get(key)
             if known is None or known[1] != fingerprint or known[2] is not None:
                 rest.append(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from datetime import UTC, datetime
@@ -365,24 +366,54 @@ def test_rows_read_together_are_those_read_one_by_one(
     assert repr(bad) == repr(refused)
 
 
+IDS = st.sampled_from([None, None, 1, "1", "x", 2.5, True])
+MOMENTS = st.sampled_from([None, None, "2026-01-31T12:00:00Z", 1_769_860_800, "never"])
+WHOLE = st.one_of(st.none(), st.sampled_from([1, "1", "-7", 2.0, True, "x"]))
+PRICE = st.one_of(st.none(), st.sampled_from(["1.50", "1.5", 2, "x"]))
+
+
 @given(
+    st.sampled_from([("k",), ("k", "n"), ("n",)]),
     st.lists(
-        st.tuples(
-            st.sampled_from([None, 1, "1"]),
-            st.sampled_from([1, 2, "x", None]),
-            st.one_of(st.integers(), st.none()),
+        st.tuples(IDS, st.just("here"), MOMENTS, st.sampled_from([None, None, "ann"]),
+                  st.sampled_from(["a", "b/c", 1, None, ABSENT]), WHOLE, PRICE),
+        max_size=4,
+    ),
+    st.sampled_from([1, 100]),
+)  # fmt: skip
+def test_a_batch_is_what_its_rows_are(key: tuple[str, ...], rows: list[Any], known: int) -> None:
+    """And it is only left to be read row by row where a row cannot be taken, or lacks a field."""
+    fields = (Field("k", "k", "str"), Field("n", "n", "int"), Field("p", "p", "decimal"))
+    reader = Reader(Binding("thing", key, fields), MemoryAccessor())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("evsync.projections.reader.KNOWN_TEXTS", known)
+        batch = reader.batch(rows)
+    records: list[Any] = []
+    for row in rows:
+        with contextlib.suppress(BadRow):
+            records.append(reader.read(row))
+    if batch is None:
+        assert len(records) < len(rows) or not rows or any(ABSENT in row for row in rows)
+        return
+    nothing = [None] * len(rows)
+    assert [
+        (
+            record.key,
+            record.id,
+            record.text.encode(),
+            record.fingerprint,
+            record.changed_at,
+            record.changed_by,
+        )
+        for record in records
+    ] == list(
+        zip(
+            batch.keys,
+            batch.ids or nothing,
+            batch.contents,
+            batch.fingerprints,
+            batch.moments or nothing,
+            batch.authors or nothing,
+            strict=True,
         )
     )
-)
-def test_a_glance_shows_what_reading_shows(values: list[tuple[Any, Any, Any]]) -> None:
-    binding = Binding("thing", ("k",), (Field("k", "k", "str"), Field("n", "n", "int")))
-    found = Reader(binding, MemoryAccessor())
-    rows = [(id, None, None, None, key, n) for id, key, n in values]
-    records = found.read_all(rows, lambda bad: None)
-    glance = found.glance(rows)
-    if glance is not None:
-        told = [(record.key, record.text.encode(), record.fingerprint) for record in records]
-        assert list(zip(*glance, strict=True)) == told
-        assert all(record.id is None for record in records)
-    else:
-        assert any(key in (1, 2, None) or id not in (None, key) for id, key, _ in values)
