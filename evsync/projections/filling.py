@@ -17,7 +17,9 @@ from evsync.journal.journal import Journal
 from evsync.projections.reader import Reader
 from evsync.values import decode, encode
 
-BATCH = 10_000  # records written at once
+BATCH = 10_000  # records written at once, at most
+CHARACTERS = 4_000_000  # of payloads, about as many as are written at once
+FIRST = 1_000  # records in the first batch, as nobody knows yet how large they are
 
 Heads = Sequence[tuple[str, int, int, str]]
 """(key, seq, shape, payload) of the last revision of each record that exists."""
@@ -44,15 +46,17 @@ def is_simple(binding: Binding) -> bool:
 
 def batches(journal: Journal, type: int, until: int) -> Iterator[Heads]:
     """The records of a type as they are at position `until`, in order of their last events."""
-    last = 0
+    last, count = 0, min(BATCH, FIRST)
     while found := journal.connection.execute(
         "SELECT key, seq, after_shape, after FROM event e WHERE seq > ? AND seq <= ? AND +type = ?"
         " AND op <> 'read' AND after IS NOT NULL AND NOT EXISTS (SELECT 1 FROM event later"
         " WHERE later.type = e.type AND later.key = e.key AND later.op <> 'read'"
         " AND later.seq > e.seq AND later.seq <= ?) ORDER BY seq LIMIT ?",
-        (last, until, type, until, BATCH),
+        (last, until, type, until, count),
     ).fetchall():
         last = found[-1][1]
+        characters = sum(len(head[3]) for head in found)
+        count = max(1, min(BATCH, CHARACTERS * len(found) // max(1, characters)))
         yield found
 
 
