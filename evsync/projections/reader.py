@@ -197,6 +197,8 @@ class Reader:
         if not steps:
             return None
         if kinds <= {str, type(None)} and isinstance(texts := getattr(steps[str], "__self__", None), Texts):
+            if self._types[index] == "int" and kinds == {str}:
+                return lambda column: _numbers(column) or list(map(texts.__getitem__, column))
             return lambda column: list(map(texts.__getitem__, column))
         return lambda column: [
             value if (step := steps.get(type(value))) is None else step(value) for value in column
@@ -506,6 +508,17 @@ def _ids(ids: Sequence[Any], keys: Sequence[str]) -> list[int | str | None] | No
         for id, key in zip(ids, keys, strict=True)
     ]
     return found if any(id is not None for id in found) else None
+
+
+def _numbers(column: Sequence[str]) -> list[int] | None:
+    """Texts as whole numbers, where most differ and all are written as numbers are: as ids are."""
+    if len(set(column)) * 2 < len(column):
+        return None
+    try:
+        found = list(map(int, column))
+        return found if list(map(str, found)) == list(column) else None
+    except ValueError:
+        return None
 
 
 def _float(value: float) -> Any:

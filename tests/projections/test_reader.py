@@ -417,3 +417,20 @@ def test_a_batch_is_what_its_rows_are(key: tuple[str, ...], rows: list[Any], kno
             strict=True,
         )
     )
+
+
+@pytest.mark.parametrize(
+    "odd", ["007", " 1", "+1", "-0", "1_000", "\u0661\u0662", "1.0", "", "9" * 5_000, "12x"]
+)
+def test_texts_are_taken_for_numbers_together_as_they_are_alone(odd: str) -> None:
+    binding = Binding("thing", ("k",), (Field("k", "k", "str"), Field("n", "n", "int")))
+    rows = [(None, None, None, None, str(n), str(n * 7 - 3)) for n in range(9)]
+    for column in (rows, [*rows, (None, None, None, None, "odd", odd)]):
+        bad: list[Any] = []
+        together = Reader(binding, MemoryAccessor()).read_all(column, bad.append)
+        alone = []
+        for row in column:
+            with contextlib.suppress(BadRow):
+                alone.append(Reader(binding, MemoryAccessor()).read(row))
+        assert together == alone
+        assert len(together) + len(bad) == len(column)
