@@ -18,10 +18,11 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
+
+import floors
 
 TEXTS = {"carrier", "tailnum", "origin", "dest", "time_hour"}
 
@@ -67,22 +68,6 @@ def load(path: Path, rows: int) -> int:
                     break
         db.close()
     return count
-
-
-def floor(source: Path, copy: Path) -> float:
-    """Seconds that bare sqlite3 takes to copy the table."""
-    started = time.perf_counter()
-    one, other = sqlite3.connect(source), sqlite3.connect(copy)
-    (ddl,) = one.execute("SELECT sql FROM sqlite_master WHERE name = 'flight'").fetchone()
-    other.execute(ddl)
-    rows = one.execute("SELECT * FROM flight")
-    marks = ",".join("?" * len(rows.description))
-    with other:
-        while batch := rows.fetchmany(5_000):
-            other.executemany(f"INSERT INTO flight VALUES ({marks})", batch)
-    one.close()
-    other.close()
-    return time.perf_counter() - started
 
 
 def run(folder: Path, *arguments: str) -> tuple[float, float]:
@@ -160,7 +145,7 @@ def main() -> None:
         text = CONFIG.format(targets="".join(TARGET.format(name=n, url=u) for n, u in targets.items()))
         (folder / "evsync.toml").write_text(text)
         print(f"{rows:,} flights of 20 columns")
-        base = floor(folder / "source.db", folder / "floor.db")
+        base = floors.replay(folder / "source.db", folder / "floor.db")
         report("floor: copy the table by bare sqlite3", rows, base, None, base)
         steps = [
             ("first ingest, SQLite", ("ingest", "source")),
