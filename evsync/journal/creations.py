@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from itertools import chain as flat
+from itertools import count
 from typing import Any, NamedTuple
 
 from evsync.journal import chain
@@ -47,14 +49,13 @@ class Creations:
 
     def link(self, head: Head, events: Sequence[tuple[str, str, int | None]]) -> Linked:
         """Link (key, payload, occurred_at) of each to `head`, observed when that was."""
-        seq, previous, observed_at = head
-        values: list[Any] = []
-        add = values.extend
-        links = chain.link_creations(previous, self._prefix, seq + 1, events)
-        for (key, after, occurred_at), previous in zip(events, links, strict=True):
-            seq += 1
-            add((seq, key, occurred_at, after, previous))
-        return Linked(values, self._insert, self._mark, 5, Head(seq, previous, observed_at))
+        first = head.seq + 1
+        hashes = list(chain.link_creations(head.hash, self._prefix, first, events))
+        keys, payloads, moments = zip(*events, strict=True)
+        rows = zip(count(first), keys, moments, payloads, hashes, strict=False)
+        values = list(flat.from_iterable(rows))
+        last = Head(head.seq + len(events), hashes[-1], head.observed_at)
+        return Linked(values, self._insert, self._mark, 5, last)
 
 
 def insert_many(
@@ -72,6 +73,6 @@ def insert_many(
     full = insert + ",".join([mark] * most)
     for start in range(0, len(values), most * width):
         some = values[start : start + most * width]
-        count = len(some) // width
-        statement = full if count == most else insert + ",".join([mark] * count)
+        rows = len(some) // width
+        statement = full if rows == most else insert + ",".join([mark] * rows)
         connection.execute(statement, [*constants, *some] if constants else some)

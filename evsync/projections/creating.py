@@ -49,7 +49,7 @@ class Creating:
 
     def take(self, rows: Sequence[Row]) -> list[Row]:
         """Enter these; answers with those that were not, and are to be entered the ordinary way. Raises JournalError."""
-        if any(names is not None or by is not None for names, by in map(_SPECIAL, rows)):
+        if set(map(_SPECIAL, rows)) != {(None, None)}:
             return [*self.wait(), *rows]  # some lack a field, or somebody is known to have changed them
         now = max(clock(), self.head.observed_at)
         creations = self._journal.creations(self._store, self._type, self._shape, self._run, now)
@@ -85,7 +85,7 @@ class Creating:
         with self._journal.write():
             if not self._journal.append_linked(head, linked):
                 return False
-            if any(id is not None for id in map(_ID, rows)):
+            if set(map(_ID, rows)) != {None}:
                 self._replicas.add(
                     [(row[0], seq, row[4], row[1]) for seq, row in enumerate(rows, head.seq + 1)]
                 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import marshal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice, pairwise
 from operator import itemgetter
 from os import SEEK_END
@@ -36,6 +36,18 @@ def by_number(row: Row) -> int:
     except ValueError:
         return _BEHIND + int.from_bytes(key.encode(), "big")
     return number if str(number) == key else _BEHIND + int.from_bytes(key.encode(), "big")
+
+
+def places(order: Order, rows: Sequence[Row]) -> list[Any]:
+    """Where rows stand in the order."""
+    keys = [row[0] for row in rows]
+    if order is by_text:
+        return keys
+    try:
+        numbers = list(map(int, keys))
+    except ValueError:
+        return list(map(order, rows))
+    return numbers if list(map(str, numbers)) == keys else list(map(order, rows))
 
 
 class Doubled(Exception):

@@ -26,7 +26,7 @@ from evsync.projections.merge import view
 from evsync.projections.reader import BadRow, Reader, Record, id_beside
 from evsync.projections.references import References, is_referenced, reader_of
 from evsync.projections.replicas import BindingState, Quarantined, Replica, Replicas, binding_state
-from evsync.projections.spool import Doubled, Order, Spool, by_number, by_text
+from evsync.projections.spool import Doubled, Order, Spool, by_number, by_text, places
 from evsync.projections.streaming import Stream, in_order, read_ahead
 from evsync.store import Store
 from evsync.values import ABSENT, encode
@@ -220,13 +220,8 @@ class _Staging:
 
     def in_order(self, batches: Iterable[Sequence[Row]], order: Order) -> bool:
         """Whether these come in order of their keys, and none twice."""
-        return in_order(
-            [
-                order((record.key,))
-                for rows in batches
-                for record in self.reader.read_all(rows, lambda bad: None)
-            ]
-        )
+        records = [record for rows in batches for record in self.reader.read_all(rows, lambda bad: None)]
+        return in_order(places(order, records))
 
     def read(self, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
         """What rows hold of which nothing is known, as it is entered."""

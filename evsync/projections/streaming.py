@@ -14,7 +14,7 @@ from operator import lt
 from typing import Any
 
 from evsync.accessor import Row
-from evsync.projections.spool import Order, Spool
+from evsync.projections.spool import Order, Spool, places
 
 AHEAD = 5_000
 """Rows that are read before anything is entered. A store of no more, or one not in order, is read through first."""
@@ -62,14 +62,14 @@ class Stream:
         gathered: list[Found] = []
         last = None
         for found in self._found:
-            places = list(map(self._order, found))
-            if not in_order(places, last):
+            now = places(self._order, found)
+            if not in_order(now, last):
                 if gathered:
                     yield gathered
                 self.in_order = False
                 yield from self._rest(found, size)
                 return
-            last = places[-1] if places else last
+            last = now[-1] if now else last
             gathered += found
             if len(gathered) >= size:
                 yield gathered
