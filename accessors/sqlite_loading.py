@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 from accessors.sqlite_connection import transaction
@@ -50,7 +51,7 @@ class Loading:
         for start in range(0, len(rows), self._rows):
             some = rows[start : start + self._rows]
             sql = full if len(some) == self._rows else self._insert + ",".join([self._mark] * len(some))
-            self._connection.execute(sql, [value for row in some for value in row])
+            self._connection.execute(sql, list(chain.from_iterable(some)))
 
     def _alone(self) -> bool:
         """Whether all that the table holds is ours. The version changes with each commit of another connection."""
