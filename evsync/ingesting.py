@@ -144,15 +144,9 @@ def _enter(
             linked.types[type].match,
         )
         try:
-            if found.by_feed:
-                enter_feed(ingest, found, progress)
-            else:
-                ingest.enter(found, progress)
+            _enter_one(ingest, found, progress)
         except StoreError as broken:  # it was read meanwhile
             errors.setdefault(store.name, broken)
-            continue
-        except Doubled as double:
-            errors.setdefault(store.name, duplicate_key(store, type, reader, double.key))
             continue
         finally:
             totals[store.name].add(ingest.counts)
@@ -198,6 +192,17 @@ def _enter(
             note(journal, store.name, "last_ingest", clock())
     report.exit_code = code_of(journal, errors, chosen)
     return report
+
+
+def _enter_one(ingest: Ingest, found: Staged, progress: Progress | None) -> None:
+    """Raises StoreError where the store is only read now."""
+    if found.by_feed:
+        enter_feed(ingest, found, progress)
+        return
+    try:
+        ingest.enter(found, progress)
+    except Doubled as double:
+        raise duplicate_key(ingest.store, ingest.type, ingest.reader, double.key) from None
 
 
 def _adoption(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -89,14 +89,29 @@ def id_as(type_name: str | None, id: int | str) -> Any:
 
 
 class Batch(NamedTuple):
-    """Rows that were read together: a list each, in their order; None where all are None. See Record."""
+    """Rows that were read together: a sequence each, in their order; `ids` None where all are None. `changed_at` and
+    `changed_by` as the store says them."""
 
     keys: list[str]
     ids: list[int | str | None] | None
     contents: list[bytes]
     fingerprints: list[bytes]
-    moments: list[int | None] | None
-    authors: list[str | None] | None
+    places: Sequence[str | None]
+    changed_at: Sequence[Any]
+    changed_by: Sequence[Any]
+
+    def columns(self) -> tuple[Iterable[Any], ...]:
+        """Key, id, text, fingerprint, changed_at, changed_by and place of each. See Record."""
+        at, by, count = self.changed_at, self.changed_by, len(self.keys)
+        return (
+            self.keys,
+            self.ids or repeat(None, count),
+            map(bytes.decode, self.contents),
+            self.fingerprints,
+            repeat(None, count) if at.count(None) == count else map(moment_of, at),
+            repeat(None, count) if by.count(None) == count else map(_author, by),
+            self.places,
+        )
 
 
 class _OneByOne(Exception):
@@ -163,7 +178,7 @@ class Reader:
         be taken."""
         if self._width is not None or not rows:
             return None
-        ids, _, moments, authors, *columns = zip(*rows, strict=True)
+        ids, places, changed_at, changed_by, *columns = zip(*rows, strict=True)
         try:
             values = [self._column(index, column) for index, column in enumerate(columns)]
             keys = self._keys(values)
@@ -176,8 +191,9 @@ class Reader:
             _ids(ids, keys),
             contents,
             [sha256(marker + content).digest()[:16] for content in contents],
-            None if set(moments) == {None} else [moment_of(one) for one in moments],
-            None if set(authors) == {None} else [None if one is None else _printable(one) for one in authors],
+            places,
+            changed_at,
+            changed_by,
         )
 
     def _column(self, index: int, column: Sequence[Any]) -> Sequence[Any]:
@@ -222,21 +238,9 @@ class Reader:
         """The records that rows hold, but for those that cannot be taken: they go to `bad`."""
         batch = self.batch(rows)
         if batch is not None:
-            new, nothing = tuple.__new__, repeat(None)
-            return [
-                new(Record, one)
-                for one in zip(
-                    batch.keys,
-                    batch.ids or nothing,
-                    repeat(self.binding.names),
-                    map(bytes.decode, batch.contents),
-                    batch.fingerprints,
-                    batch.moments or nothing,
-                    batch.authors or nothing,
-                    [row[1] for row in rows],
-                    strict=False,
-                )
-            ]
+            keys, ids, *others = batch.columns()
+            new, names = tuple.__new__, repeat(self.binding.names, len(rows))
+            return [new(Record, one) for one in zip(keys, ids, names, *others, strict=True)]
         records = []
         for row in rows:
             try:
@@ -299,7 +303,7 @@ class Reader:
             text,
             hashlib.sha256(marker + content).digest()[:16],
             None if changed_at is None else moment_of(changed_at),
-            None if changed_by is None else _printable(changed_by),
+            _author(changed_by),
             place,
         )
 
@@ -525,8 +529,8 @@ def _float(value: float) -> Any:
     return value if math.isfinite(value) else dump("float", value)
 
 
-def _printable(changed_by: Any) -> str:
-    return str(changed_by).encode("utf-8", "backslashreplace").decode()
+def _author(changed_by: Any) -> str | None:
+    return None if changed_by is None else str(changed_by).encode("utf-8", "backslashreplace").decode()
 
 
 def moment_of(raw: Any) -> int | None:

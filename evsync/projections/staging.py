@@ -228,19 +228,9 @@ class _Staging:
         self.staged.found += len(rows)
         batch = self.reader.batch(rows)
         if batch is not None:
-            return [
-                (key, id, None, content.decode(), print_, moment, author, row[1], None, None)
-                for row, key, content, print_, id, moment, author in zip(
-                    rows,
-                    batch.keys,
-                    batch.contents,
-                    batch.fingerprints,
-                    batch.ids or repeat(None),
-                    batch.moments or repeat(None),
-                    batch.authors or repeat(None),
-                    strict=False,
-                )
-            ]
+            keys, ids, *others = batch.columns()
+            nothing = [repeat(None, len(rows)) for _ in range(3)]
+            return list(zip(keys, ids, nothing[0], *others, *nothing[1:], strict=True))
         records = self.reader.read_all(rows, self._quarantine)
         return self._as_found([(record, record.key, None, None) for record in records])
 

@@ -342,3 +342,22 @@ def test_numbers_are_in_order_as_numbers(order: Any, sorts: bool) -> None:
     found = list(stream.batches(2))
     assert stream.in_order is sorts
     assert found == [[("8",), ("9",)], [("10",), ("11",)]]
+
+
+def test_two_records_of_one_key_in_a_store_that_is_gone_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They cannot be looked for any more, to be named."""
+    scan, calls = SqliteAccessor.scan, []
+
+    def once(self: SqliteAccessor, store: Store, type: str) -> Iterator[Sequence[Row]]:
+        calls.append(1)
+        if len(calls) > 1:
+            raise OSError("the disk is gone")
+        yield from scan(self, store, type)
+
+    with opened(tmp_path / "f", [*SORTED, "k02"]) as sync:
+        monkeypatch.setattr(SqliteAccessor, "scan", once)
+        report = sync.ingest()
+        assert "the disk is gone" in report["stores"][0]["error"]
+        assert report["stores"][1]["error"] is None
