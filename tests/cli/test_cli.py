@@ -265,10 +265,16 @@ def test_log_in_a_format_that_is_none(synced: Project) -> None:
     assert synced("log", "--follow", "--json").code == 2
 
 
+def heeds_ctrl_c() -> None:
+    """What a shell starts in the background ignores it, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_log_follows_until_ctrl_c(synced: Project) -> None:
     command = synced.command("log", "--follow", "--format", "jsonl", "--limit", "1")
     with subprocess.Popen(
-        command, cwd=synced.folder, env=synced.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=synced.folder, env=synced.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=heeds_ctrl_c,
     ) as process:  # fmt: skip
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["seq"] == 4
