@@ -28,6 +28,7 @@ bench: $(VENV)/installed  ## floors and peers; flights there and back; ten times
 	$(BIN)/python benchmarks/flights.py
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/feed.py
+	$(BIN)/python benchmarks/postgres.py
 	$(BIN)/python benchmarks/audit.py
 
 clean:

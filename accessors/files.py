@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, ClassVar
 
 from accessors.changes import Work, alike, wire_reader
 from accessors.documents import Document, undecodable_line
+from accessors.file_events import file_changes
 from accessors.marks import file_mark
 from accessors.rewriting import explained, locked, replacing, state_of
 from evsync.accessor import HEADER, Accessor, Change, Outcome, Row, Verdict
@@ -48,6 +49,10 @@ class FileAccessor(Accessor):
     @abstractmethod
     def blank(self, store: Store, type: str) -> tuple[str, str]:
         """The text of a file without records, and its encoding."""
+
+    def waking(self, store: Store, stop: Callable[[], bool]) -> Iterator[None]:
+        """See evsync.accessor.CanWake: by what the operating system tells of the folder, if `watchfiles` is installed."""
+        yield from file_changes(sorted({self.file_of(store, type) for type in store.types}), stop)
 
     # -- the six methods -------------------------------------------------------------------------------
 

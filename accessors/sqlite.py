@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, ClassVar
 
+from accessors import sqlite_capture as capture
+from accessors import sqlite_feed as feed
 from accessors import sqlite_schema as schema
 from accessors.marks import database_mark
-from accessors.sqlite_connection import reading, writable, writing
+from accessors.sqlite_connection import connected, reading, writable, writing
 from accessors.sqlite_loading import Loading, can_be_loaded
 from accessors.sqlite_records import Found, Handle, Records
-from evsync.accessor import Accessor, Change, Load, Outcome, Row
-from evsync.binding import Description
+from accessors.waiting import changing
+from evsync.accessor import Accessor, Captured, Change, Fed, Load, Missed, Outcome, Reached, Row
+from evsync.binding import Description, nearest
 from evsync.data import Data
-from evsync.errors import Refused, StoreError, Unreachable
+from evsync.errors import ConfigError, Refused, Retry, StoreError, Unreachable
 from evsync.store import Store
+
+MODES = ("auto", "triggers", "scan")
 
 
 class SqliteAccessor(Accessor):
@@ -30,7 +35,10 @@ class SqliteAccessor(Accessor):
     json_is_text = True
     snapshot = True
     batch = 5000
-    options: ClassVar[Mapping[str, str]] = {"table": "the table's name; left out: the type's"}
+    options: ClassVar[Mapping[str, str]] = {
+        "table": "the table's name; left out: the type's",
+        "capture": "how changes are found: auto, triggers or scan",
+    }
 
     # -- the six methods -------------------------------------------------------------------------------
 
@@ -110,6 +118,71 @@ class SqliteAccessor(Accessor):
             table = schema.load(connection, schema.table_name(store, type))
         return None if table is None or not table.is_stored else database_mark(store.path)
 
+    # -- the feed --------------------------------------------------------------------------------------
+
+    def feeds(self, store: Store, type: str) -> bool:
+        """See evsync.accessor.CanFeed."""
+        if mode(store, type) == "scan" or not store.path.is_file():
+            return False
+        with reading(store) as connection:
+            return feed.is_captured(connection, store, type)
+
+    def position(self, store: Store, type: str) -> str:
+        with reading(store) as connection:
+            return feed.position_now(connection)
+
+    def changes(
+        self, store: Store, since: Mapping[str, str], until: str | None = None
+    ) -> Iterator[Fed | Reached | Missed]:
+        with reading(store) as connection:
+            yield from feed.changes(connection, store, since, until)
+
+    def scan_at(self, store: Store, type: str) -> tuple[str, Generator[Sequence[Row], None, None]]:
+        """See evsync.accessor.CanScanAt: the position and the rows are of one read transaction."""
+        stack = ExitStack()
+        connection = stack.enter_context(reading(store))
+        position = feed.position_now(connection)
+
+        def rows() -> Generator[Sequence[Row], None, None]:
+            with stack:
+                yield ()
+                yield from Records(connection, store, type).batches()
+
+        begun = rows()
+        next(begun)  # from here on it closes the connection, read to the end or not
+        return position, begun
+
+    def acknowledge(self, store: Store, position: str) -> None:
+        """Take out of the queue what is journalled. If the file is busy just now, the next time will do."""
+        with suppress(Retry), writing(store) as connection:
+            if capture.is_installed(connection):
+                number = feed.number_of(position)
+                connection.execute(f"DELETE FROM {capture.QUEUE} WHERE n <= ?", (number,))
+
+    def install(self, store: Store) -> list[str]:
+        """Set up the queue and the triggers. Raises Unreachable for what has no key, or is no table."""
+        with writing(store) as connection:
+            wanted = []
+            for type in store.types:
+                records = _writable(connection, store, type)
+                table, binding = records.table, records.binding
+                names = [*binding.key_locals, *([binding.id] if binding.id else [])]
+                wanted.append((table, capture.identity_of(table, names)))
+            return capture.install(connection, wanted)
+
+    def uninstall(self, store: Store) -> list[str]:
+        with writing(store) as connection:
+            return capture.uninstall(connection)
+
+    def captured(self, store: Store) -> Captured:
+        with reading(store) as connection:
+            return feed.status(connection, store)
+
+    def waking(self, store: Store, stop: Callable[[], bool]) -> Iterator[None]:
+        """See evsync.accessor.CanWake. The version that SQLite tells changes with each commit of somebody else."""
+        with connected(store) as connection:
+            yield from changing(lambda: connection.execute("PRAGMA data_version").fetchone(), stop)
+
     # -- the tables ------------------------------------------------------------------------------------
 
     def describe(self, store: Store, type: str) -> Description | None:
@@ -137,7 +210,7 @@ class SqliteAccessor(Accessor):
             database = Database(connection, recursive_triggers=False)
             names = [name for name in database.table_names() if not name.startswith("sqlite_")]
             virtual = tuple(f"{name}_" for name in names if database.table(name).virtual_table_using)
-            return {name: {} for name in names if not name.startswith(virtual)}
+            return {name: {} for name in names if not name.startswith((capture.PREFIX, *virtual))}
 
     def check(self, store: Store, type: str) -> str | None:
         try:
@@ -146,6 +219,17 @@ class SqliteAccessor(Accessor):
         except StoreError as error:
             return f"{error.message}: {error.hint}" if error.hint else error.message
         return None
+
+
+def mode(store: Store, type: str) -> str:
+    """How changes are to be found, as configured. Raises ConfigError."""
+    found = store.option(type, "capture", "auto")
+    if found not in MODES:
+        raise ConfigError(
+            f"store {store.name!r}: unknown capture {found!r}",
+            nearest(str(found), MODES) or f"the ways are: {', '.join(MODES)}",
+        )
+    return str(found)
 
 
 def _writable(connection: sqlite3.Connection, store: Store, type: str) -> Records:

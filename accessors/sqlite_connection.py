@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from accessors import sqlite_capture as capture
 from evsync.binding import nearest
 from evsync.errors import BrokenStore, Refused, Retry, StoreError, Unreachable
 from evsync.store import Store
@@ -37,6 +38,8 @@ def writing(store: Store, *, create: bool = False) -> Iterator[sqlite3.Connectio
     """A connection inside one write transaction, committed at the end, or rolled back if anything is raised."""
     with writable(store, create=create) as connection, transaction(connection):
         yield connection
+        # Nobody else writes before this is committed: what is in the queue of this record is older, or ours.
+        store.written_at = f"{capture.last(connection):020d}" if capture.is_installed(connection) else None
 
 
 @contextmanager
@@ -59,6 +62,13 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+@contextmanager
+def connected(store: Store) -> Iterator[sqlite3.Connection]:
+    """A connection that begins nothing by itself."""
+    with _opened(store, "rw") as connection:
+        yield connection
 
 
 @contextmanager

@@ -83,7 +83,9 @@ def load(connection: sqlite3.Connection, name: str) -> Table | None:
     indexed = connection.execute("SELECT 1 FROM pragma_index_list(?) WHERE origin = 'pk'", (name,)).fetchone()
     alias = primary_key[0] if len(primary_key) == 1 and not indexed else None
     triggered = connection.execute(
-        "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE", (name,)
+        "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE"
+        " AND name NOT LIKE '\\_evsync\\_%' ESCAPE '\\'",  # those have no say in it
+        (name,),
     ).fetchone()
     certain = bool(root) and not triggered
     return Table(name, columns, primary_key, kind == "view", rowid, alias, certain, bool(root))

@@ -2,7 +2,7 @@
 
     python benchmarks/feed.py [--rows N] [--many N] [--changes N]
 
-A SQLite table whose changes are told by a list beside it, and two SQLite targets. Timed is a sync in the library: the feed is
+A SQLite table whose changes are captured by triggers, and two SQLite targets. Timed is a sync in the library: the feed is
 read and journalled, and both targets are written.
 """
 
@@ -13,51 +13,29 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from growth import narrow
 
-from accessors.sqlite import SqliteAccessor
 from evsync import PlaceSpec, Store, Synchronizer, TypeSpec
-from evsync.accessor import Fed, Row
 
 TIMES = 5
 
 
-class Told(SqliteAccessor):
-    """SQLite with a list of changes."""
-
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-
-    def position(self, store: Store, type: str) -> str:
-        return str(len(self.rows))
-
-    def changes(self, store: Store, type: str, since: str) -> Iterator[Fed]:
-        for number, row in enumerate(self.rows[int(since) :], int(since) + 1):
-            yield Fed(str(number), row)
-
-    def change(self, store: Store, rows: int, count: int, value: int) -> None:
-        """Change some rows, evenly spread."""
-        db: Any = sqlite3.connect(store.path)
-        db.row_factory = sqlite3.Row
-        names = store.binding("flight").locals
-        with db:
-            for number in range(count):
-                id = number * rows // count + 1
-                db.execute("UPDATE flight SET c = ? WHERE id = ?", (value, id))
-                found = db.execute("SELECT * FROM flight WHERE id = ?", (id,)).fetchone()
-                self.rows.append((None, None, None, None, *(found[name] for name in names)))
-        db.close()
+def change(path: Path, rows: int, count: int, value: int) -> None:
+    """Change some rows, evenly spread."""
+    db = sqlite3.connect(path)
+    with db:
+        for number in range(count):
+            db.execute("UPDATE flight SET c = ? WHERE id = ?", (value, number * rows // count + 1))
+    db.close()
 
 
 def measure(folder: Path, rows: int, changes: int) -> float:
     """Seconds of a sync that finds so many changes: the median of a few."""
     narrow(folder / "source.db", rows)
-    told, places = Told(), {"flight": PlaceSpec()}
-    source = Store("source", "sqlite:source.db", places=places, accessor=told, root=folder)
+    places, options = {"flight": PlaceSpec()}, {"capture": "triggers"}
+    source = Store("source", "sqlite:source.db", places=places, options=options, root=folder)
     targets = [
         Store(name, f"sqlite:{name}.db", places=places, role="target", root=folder) for name in ("one", "two")
     ]
@@ -67,7 +45,7 @@ def measure(folder: Path, rows: int, changes: int) -> float:
         assert synchronizer.sync()["ok"]
         times = []
         for number in range(TIMES):
-            told.change(source, rows, changes, -1000 - number)
+            change(folder / "source.db", rows, changes, -1000 - number)
             started = time.perf_counter()
             report = synchronizer.sync()
             times.append(time.perf_counter() - started)

@@ -13,9 +13,9 @@ columns matter and what types they are declared to have.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -191,29 +191,84 @@ class CanMark(Protocol):
         ...
 
 
-class Fed(msgspec.Struct):
-    """One change out of a feed. `position`: where the feed stands behind it. `row`: the record as it was after the
-    change, None if it was deleted; then `id` or `name` (the key fields' typed values under the store's own
-    names) say which it was, and `changed_at` and `changed_by` when and by whom, where the store tells."""
+class Kept:
+    """Stands in a Row for a value that a feed does not tell because it did not change."""
 
+    def __repr__(self) -> str:
+        return "KEPT"
+
+
+KEPT: Final = Kept()
+
+
+class Fed(msgspec.Struct):
+    """One change of one record out of a feed.
+
+    `position`: where the feed stands behind it. Positions are texts, of which the later one sorts behind the earlier one; what
+    stands behind a blank is for the accessor alone. `row`: the record as it was after the change, with KEPT for
+    a value that did not change and is not told; None if it was deleted.
+    `id` or `name` (the key fields' typed values under the store's own names) say which record a deletion was of, and what
+    an update's was called before, where that changed. `changed_at` and `changed_by` say of a deletion when and by whom,
+    where the store tells; else the row does.
+
+    `whole`: False inside of a transaction that goes on. `own`: evsync wrote it. `emptied`: all records of the type were deleted
+    at once; nothing else is said."""
+
+    type: str
     position: str
     row: Row | None
     id: int | str | None = None
     name: dict[str, Any] = {}
     changed_at: Any = None
     changed_by: str | None = None
+    whole: bool = True
+    own: bool = False
+    emptied: bool = False
+
+
+class Reached(msgspec.Struct):
+    """There is nothing more for any type up to `position`."""
+
+    position: str
+
+
+class Missed(msgspec.Struct):
+    """Changes of the type may have gone by unseen, and why: it is to be set up anew, and compared."""
+
+    type: str
+    why: str
 
 
 @runtime_checkable
 class CanFeed(Protocol):
-    """Tells every change in its order. The first ingest scans, from then on the feed is followed."""
+    """Tells every change in its order. The first ingest scans, from then on the feed is followed.
+
+    Who writes to such a store through the accessor sets `Store.written_at` to where the feed stands then, inside of the
+    transaction that writes: what the feed tells of the records written up to there, and of this very
+    transaction, is known already."""
+
+    def feeds(self, store: Store, type: str) -> bool:
+        """Whether changes of the type are fed now. Raises StoreError where they should be but are not."""
+        ...
 
     def position(self, store: Store, type: str) -> str:
         """Where the feed stands now. Asked before the first scan: a change in between comes twice, none is missed."""
         ...
 
-    def changes(self, store: Store, type: str, since: str) -> Iterator[Fed]:
-        """All changes behind `since`, in order. Raises `evsync.errors.PositionLost` if the feed does not reach back so far."""
+    def changes(
+        self, store: Store, since: Mapping[str, str], until: str | None = None
+    ) -> Iterator[Fed | Reached | Missed]:
+        """All changes of each type named, behind its position, in one order; up to `until`, as `scan_at` gave it.
+        Raises `evsync.errors.PositionLost` if the feed does not reach back so far."""
+        ...
+
+
+@runtime_checkable
+class CanScanAt(Protocol):
+    """Scans a state of which it knows where the feed stood: a change is in the one or in the other, never in both."""
+
+    def scan_at(self, store: Store, type: str) -> tuple[str, Generator[Sequence[Row], None, None]]:
+        """The position, and all rows as they were then. The rows may be waited for; close what is not read to its end."""
         ...
 
 
@@ -221,4 +276,46 @@ class CanFeed(Protocol):
 class CanAcknowledge(Protocol):
     """Wants to know up to where its feed is safely journalled, so that it may forget it."""
 
-    def acknowledge(self, store: Store, type: str, position: str) -> None: ...
+    def acknowledge(self, store: Store, position: str) -> None: ...
+
+
+@runtime_checkable
+class CanCapture(Protocol):
+    """Sets up in the store what its feed needs, and takes it away again."""
+
+    def install(self, store: Store) -> list[str]:
+        """Have the changes of all types of the store captured; answers with what was done, in words. Does nothing twice.
+        Raises StoreError."""
+        ...
+
+    def uninstall(self, store: Store) -> list[str]:
+        """Leave nothing of it behind; answers with what was done."""
+        ...
+
+    def captured(self, store: Store) -> Captured:
+        """How it stands."""
+        ...
+
+
+class Captured(msgspec.Struct):
+    """How the capture of a store's changes stands. `mode`: "scan" where there is none. `ok`: whether it does what the
+    configuration asks for; else `detail` says what is wrong and `hint` what to do. `waiting`: changes not journalled yet,
+    `retained`: bytes that the database keeps for us; None where nobody knows."""
+
+    mode: str
+    ok: bool
+    detail: str = ""
+    hint: str = ""
+    waiting: int | None = None
+    retained: int | None = None
+    types: list[str] = []  # whose changes are captured
+
+
+@runtime_checkable
+class CanWake(Protocol):
+    """Tells as soon as something happens in a store."""
+
+    def waking(self, store: Store, stop: Callable[[], bool]) -> Iterator[None]:
+        """Yields whenever something may have changed since it yielded last, or was begun. Ends soon after `stop()` says so,
+        which is to be asked a few times a second. Raises StoreError."""
+        ...

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from evsync.accessor import CanCheck
 from evsync.binder import Bound, bind
 from evsync.binding import Binding
+from evsync.capturing import standing
 from evsync.errors import DuplicateKey, EvsyncError, JournalError, Unreachable
 from evsync.ingesting import yet_to_come
 from evsync.journal.journal import Journal
@@ -197,7 +198,7 @@ class _Examination:
             yield from self._guards(found)
         yield from self._mapping(binding, state)
         yield from self._writable()
-        yield self._ok("capture", "by comparing: an ingest sees the last state, not each step")
+        yield self._capture()
 
     def _missing(self) -> Check:
         """A table or file that is not there: either a replay will create it, or something is wrong."""
@@ -275,6 +276,16 @@ class _Examination:
             else f"ingest {self._store.name} --allow-mapping"
         )
         yield self._not_ok("mapping", reason, f"if that is meant: evsync {way}")
+
+    def _capture(self) -> Check:
+        try:
+            found = standing(self._store)
+        except (EvsyncError, OSError) as error:
+            return _bad("capture", error, self._store, self._type)
+        kept = "" if found.retained is None else f"; {found.retained:,} bytes are kept for it"
+        if found.ok:
+            return self._ok("capture", found.detail + kept)
+        return self._not_ok("capture", found.detail + kept, found.hint)
 
     def _writable(self) -> Iterator[Check]:
         store, type = self._store, self._type

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 
 import msgspec
 
 from evsync import __version__
-from evsync.accessor import CanDescribe, CanFeed
-from evsync.errors import EvsyncError, GuardTripped, StoreError, Unreachable
+from evsync.accessor import CanCapture, CanDescribe, CanFeed, CanScanAt, Row
+from evsync.errors import EvsyncError, GuardTripped, PositionLost, StoreError, Unreachable
 from evsync.journal.journal import Journal, clock
 from evsync.linked import Linked
-from evsync.projections.feeding import enter_feed, stage_feed
+from evsync.projections.feeding import Following, enter_feed, follow
 from evsync.projections.guarding import Allowed, Tripped, guard
 from evsync.projections.ingest import Adoption, Counts, Ingest
 from evsync.projections.merge import Rules
@@ -47,65 +47,233 @@ def run_ingest(
     progress: Progress | None,
     command: str = "ingest",
     scan: bool = False,
+    accept_gap: bool = False,
 ) -> Report:
     """Observe the chosen stores and journal what changed. Raises GuardTripped before anything is journalled.
     `command`: what the person called, to be told with the option that lets it through. `scan`: read what nobody seems
-    to have touched, too."""
-    journal, bound = linked.journal, linked.bound
-    errors: dict[str, EvsyncError] = {
-        store.name: bound.errors[store.name] for store in chosen if store.name in bound.errors
-    }
-    staged: list[tuple[Store, str, Staged]] = []
-    tripped: dict[tuple[str, str], list[Tripped]] = {}
-    forget_expected(journal)
-    for store, type in [(one, name) for one in chosen for name in linked.ordered(one.types)]:
-        if store.name in bound.errors:
-            continue
-        try:
-            if yet_to_come(linked, store, type):
+    to have touched, too, and, once it was followed, what has a feed. `accept_gap`: where a feed was lost, go on by comparing."""
+    observing = _Observing(linked, chosen, dry_run, allowed, progress, command)
+    report = observing.run(scan, accept_gap)
+    observing.reconcile(report, observing.followed if scan else observing.missed)
+    return report
+
+
+class _Observing:
+    """One run over the chosen stores."""
+
+    def __init__(
+        self,
+        linked: Linked,
+        chosen: Sequence[Store],
+        dry_run: bool,
+        allowed: Allowed,
+        progress: Progress | None,
+        command: str,
+    ) -> None:
+        self.linked, self.chosen, self.dry_run = linked, chosen, dry_run
+        self.allowed, self.progress, self.command = allowed, progress, command
+        self.followed: list[tuple[Store, str]] = []  # types whose feeds were read
+        self.missed: list[tuple[Store, str]] = []  # those of them of which they missed something
+        self.errors: dict[str, EvsyncError] = {}
+
+    def run(self, scan: bool, accept_gap: bool) -> Report:
+        """Read every store, ask the guards, and only then journal."""
+        linked, journal = self.linked, self.linked.journal
+        errors = self.errors = {
+            store.name: linked.bound.errors[store.name]
+            for store in self.chosen
+            if store.name in linked.bound.errors
+        }
+        staged: list[tuple[Store, str, Staged]] = []
+        following: dict[str, Following] = {}
+        forget_expected(journal)
+        for store in self.chosen:
+            if store.name in errors:
                 continue
-            read = {name for one, name, _ in staged if one is store}
-            for parent in {f.references for f in store.binding(type).translated} - read:
-                assert parent is not None  # of its own type, or in a circle
-                ids_ahead(journal, store, parent)
-            state = binding_state(journal, store.name, type)
-            mark = mark_now(store, type)
-            skipped = None if scan else as_before(journal, store, type, state, mark)
-            found = skipped or _read(linked, store, type, state, progress, scan)
-            found.mark = mark
-        except (StoreError, OSError) as error:
-            errors.setdefault(store.name, as_store_error(error, store))
-            continue
-        staged.append((store, type, found))
-        reasons = guard(journal, store, type, found, state, allowed)
-        if reasons:
-            tripped[store.name, type] = reasons
-    report = Report(command="ingest", ok=True, dry_run=dry_run, run=None, first=None, last=None, stores=[])
-    if tripped:
-        for _, _, found in staged:
-            found.different.discard()
-        raise _stopped(report, chosen, tripped, command)
-    return _enter(linked, chosen, staged, errors, report, progress)
+            try:
+                lost = self._follow(store, following, staged, accept_gap)
+                self._set_up(store)
+            except (StoreError, OSError) as error:
+                errors.setdefault(store.name, as_store_error(error, store))
+                continue
+            fed = {type for one, type, _ in staged if one is store}
+            for type in linked.ordered(store.types):
+                if type in fed:
+                    continue
+                try:
+                    if yet_to_come(linked, store, type):
+                        continue
+                    self._parents(store, type, {name for one, name, _ in staged if one is store})
+                    state = binding_state(journal, store.name, type)
+                    mark = mark_now(store, type)
+                    found = None if scan else as_before(journal, store, type, state, mark)
+                    found = found or _read(linked, store, type, state, self.progress)
+                    found.mark = mark
+                    found.run = "gap" if lost else "ingest"
+                except (StoreError, OSError) as error:
+                    errors.setdefault(store.name, as_store_error(error, store))
+                    continue
+                staged.append((store, type, found))
+        report = _report("ingest", self.dry_run)
+        self._guard(staged, report)
+        return _enter(linked, self.chosen, staged, following, errors, report, self.progress)
+
+    def reconcile(self, report: Report, types: Sequence[tuple[Store, str]]) -> None:
+        """Compare what has a feed with what is known by it, and journal what it missed. Raises GuardTripped."""
+        journal = self.linked.journal
+        for store, type in types:
+            if store.name in self.errors:
+                continue
+            rows: Generator[Sequence[Row], None, None] | None = None
+            try:
+                accessor = store.accessor(type)
+                if (store, type) in self.missed and not self.dry_run and isinstance(accessor, CanCapture):
+                    accessor.install(store)  # from here on nothing is missed
+                state = binding_state(journal, store.name, type)
+                assert state is not None
+                position: str | None = None
+                if isinstance(accessor, CanScanAt):
+                    position, rows = accessor.scan_at(store, type)
+                # Up to the state that is scanned every step is told by the feed.
+                following = follow(journal, store, {type: state}, self.progress, position)
+                following.acknowledges = False
+                some = [(store, type, following.staged[type])]
+                steps = _report("ingest", self.dry_run)
+                self._guard(some, steps)
+                _enter(self.linked, [store], some, {store.name: following}, {}, steps, self.progress)
+                self._parents(store, type, set())
+                state = binding_state(journal, store.name, type)
+                found = stage(journal, store, type, state, self.progress, rows=rows)
+            except (StoreError, OSError) as error:
+                self.errors.setdefault(store.name, as_store_error(error, store))
+                self._tell(report, store)
+                continue
+            finally:
+                if rows is not None:
+                    rows.close()
+            found.run, found.position = "reconcile", position
+            compared = _report("ingest", self.dry_run)
+            self._guard([(store, type, found)], compared)
+            _enter(self.linked, [store], [(store, type, found)], {}, {}, compared, self.progress)
+            for one in (steps, compared):
+                report.add(one)
+
+    def _tell(self, report: Report, store: Store) -> None:
+        error = self.errors[store.name]
+        entry = next(entry for entry in report["stores"] if entry["store"] == store.name)
+        entry["error"], report["ok"] = error.message, False
+        report.hints[store.name] = error.hint
+        report.exit_code = max(error.exit_code, report.exit_code if report.exit_code != 4 else 0)
+
+    def _guard(self, staged: Sequence[tuple[Store, str, Staged]], report: Report) -> None:
+        tripped: dict[tuple[str, str], list[Tripped]] = {}
+        for store, type, found in staged:
+            state = binding_state(self.linked.journal, store.name, type)
+            reasons = guard(self.linked.journal, store, type, found, state, self.allowed)
+            if reasons:
+                tripped[store.name, type] = reasons
+        if tripped:
+            for _, _, found in staged:
+                found.different.discard()
+            raise _stopped(report, self.chosen, tripped, self.command)
+
+    def _follow(
+        self,
+        store: Store,
+        following: dict[str, Following],
+        staged: list[tuple[Store, str, Staged]],
+        accept_gap: bool,
+    ) -> bool:
+        """Read the store's feed for the types that were read before. Answers whether it was lost and that is accepted."""
+        states = self._fed(store)
+        if not states:
+            return False
+        try:
+            lost = [type for type, feeds in states.items() if feeds is None]
+            if lost:
+                raise PositionLost(
+                    f"store {store.name!r}, type {lost[0]!r}: its changes are not captured any more; what happened"
+                    " since the last ingest cannot be told step by step",
+                    f"set it up again: evsync capture install {store.name}; then go on by comparing:"
+                    f" evsync ingest {store.name} --accept-gap",
+                )
+            known = {type: state for type, state in states.items() if state is not None}
+            found = follow(self.linked.journal, store, known, self.progress)
+        except PositionLost:
+            if not accept_gap:
+                raise
+            with self.linked.journal.write():
+                for type in store.types:
+                    state = binding_state(self.linked.journal, store.name, type)
+                    if state is not None:
+                        set_position(self.linked.journal, state.id, None)
+            return True
+        following[store.name] = found
+        for type in self.linked.ordered(known):
+            staged.append((store, type, found.staged[type]))
+            self.followed.append((store, type))
+            if type in found.missed:
+                self.missed.append((store, type))
+        return False
+
+    def _fed(self, store: Store) -> dict[str, BindingState | None]:
+        """The types of a store that go on with its feed; None for one that did, but has none any more."""
+        found: dict[str, BindingState | None] = {}
+        for type in self.linked.ordered(store.types):
+            accessor = store.accessor(type)
+            state = binding_state(self.linked.journal, store.name, type)
+            if not isinstance(accessor, CanFeed) or state is None or state.position is None:
+                continue
+            if not accessor.feeds(store, type):
+                if store.option(type, "capture") != "scan":
+                    found[type] = None
+                    continue
+                with self.linked.journal.write():
+                    set_position(self.linked.journal, state.id, None)
+            elif state.mapping == store.binding(type).as_document():
+                found[type] = state
+        return found
+
+    def _set_up(self, store: Store) -> None:
+        """Have changes captured where the configuration names a way to do it. Raises StoreError."""
+        for type in [] if self.dry_run else store.types:
+            accessor = store.accessor(type)
+            if not isinstance(accessor, CanCapture) or not isinstance(accessor, CanFeed):
+                continue
+            asked = store.option(type, "capture", "auto") not in ("auto", "scan")
+            if asked and (store.name, type) not in self.linked.bound.missing:
+                if not accessor.feeds(store, type):
+                    accessor.install(store)
+                return
+
+    def _parents(self, store: Store, type: str, read: Collection[str]) -> None:
+        for parent in {field.references for field in store.binding(type).translated} - set(read):
+            assert parent is not None  # of its own type, or in a circle
+            ids_ahead(self.linked.journal, store, parent)
+
+
+def _report(command: str, dry_run: bool) -> Report:
+    return Report(command=command, ok=True, dry_run=dry_run, run=None, first=None, last=None, stores=[])
 
 
 def _read(
-    linked: Linked,
-    store: Store,
-    type: str,
-    state: BindingState | None,
-    progress: Progress | None,
-    scan: bool,
+    linked: Linked, store: Store, type: str, state: BindingState | None, progress: Progress | None
 ) -> Staged:
-    """Read a type of a store: by its own feed where it has one and was read before, else, or to `scan`, all of it."""
+    """Read all of a type of a store; where it has a feed, remember where that stood."""
     accessor, journal = store.accessor(type), linked.journal
-    if not isinstance(accessor, CanFeed):
-        streams = accessor.snapshot and not (linked.types[type].match or store.binding(type).translated)
+    streams = accessor.snapshot and not (linked.types[type].match or store.binding(type).translated)
+    if not isinstance(accessor, CanFeed) or not accessor.feeds(store, type):
         return stage(journal, store, type, state, progress, streams)
-    mapping = store.binding(type).as_document()
-    if state is not None and state.position is not None and state.mapping == mapping and not scan:
-        return stage_feed(journal, store, type, state, accessor, progress)
-    position = accessor.position(store, type)
-    found = stage(journal, store, type, state, progress)
+    if isinstance(accessor, CanScanAt):
+        position, rows = accessor.scan_at(store, type)
+        try:
+            found = stage(journal, store, type, state, progress, streams, rows)
+        except BaseException:
+            rows.close()
+            raise
+    else:
+        position = accessor.position(store, type)
+        found = stage(journal, store, type, state, progress)
     found.position = position
     return found
 
@@ -114,6 +282,7 @@ def _enter(
     linked: Linked,
     chosen: Sequence[Store],
     staged: Sequence[tuple[Store, str, Staged]],
+    following: Mapping[str, Following],
     errors: dict[str, EvsyncError],
     report: Report,
     progress: Progress | None,
@@ -121,30 +290,40 @@ def _enter(
     journal = linked.journal
     before = journal.head().seq
     known = {type for type in {type for _, type, _ in staged} if journal.has_type(type)}
+    runs: dict[str, int] = {}
     with journal.write():
-        run = journal.begin_run("ingest", __version__)
+        for command in dict.fromkeys(found.run for _, _, found in staged) or ["ingest"]:
+            runs[command] = journal.begin_run(command, __version__)
         for type in {type: None for _, type, _ in staged}:
             freeze_types(journal, type, linked.bound.types[type])
     totals = {store.name: Counts() for store in chosen}
     created: dict[str, int] = {}
     adoptions: dict[tuple[str, str], Adoption] = {}
+    missed: dict[str, int] = {}
     read: list[Store] = []
-    for store, type, found in staged:
+    ingests: dict[tuple[str, str], Ingest] = {}
+
+    def ingest_of(store: Store, type: str, found: Staged) -> Ingest:
         with journal.write():
             state = ensure_binding(journal, store.name, type)
         reader = reader_of(journal, store, type)
-        ingest = Ingest(
-            journal,
-            store,
-            type,
-            reader,
-            linked.rules.get(type, Rules()),
-            state,
-            run,
-            linked.types[type].match,
-        )
+        rules, match = linked.rules.get(type, Rules()), linked.types[type].match
+        return Ingest(journal, store, type, reader, rules, state, runs[found.run], match)
+
+    for store, type, found in staged:
+        fed = following.get(store.name) if found.by_feed else None
+        begins = fed is not None and (store.name, type) not in ingests
+        for name, one in fed.staged.items() if fed is not None and begins else [(type, found)]:
+            if fed is None or begins:
+                ingests[store.name, name] = ingest_of(store, name, one)
+        ingest = ingests[store.name, type]
+        state = ingest.state
         try:
-            _enter_one(ingest, found, progress)
+            if fed is None:
+                _enter_one(ingest, found, progress)
+            elif begins:  # all types of the store in one sequence
+                together = {name: ingests[store.name, name] for name in fed.staged}
+                enter_feed(fed, together, report["dry_run"], progress)
         except StoreError as broken:  # it was read meanwhile
             errors.setdefault(store.name, broken)
             continue
@@ -152,10 +331,15 @@ def _enter(
             totals[store.name].add(ingest.counts)
             created[type] = created.get(type, 0) + ingest.counts.created
         read.append(store)
+        if found.run != "ingest":
+            counts = ingest.counts
+            missed[store.name] = (
+                missed.get(store.name, 0) + counts.created + counts.updated + counts.deleted + counts.adopted
+            )
         if found.first_met and (state.mapping is None or found.found):
             adoptions[store.name, type] = ingest.adoption()
         with journal.write():
-            if found.position is not None:
+            if found.position is not None and not found.by_feed:
                 set_position(journal, state.id, found.position)
             mapping = store.binding(type).as_document()
             if state.mapping is not None and any(
@@ -165,10 +349,14 @@ def _enter(
             set_mapping(journal, state.id, mapping)
             clear_intents(journal, state.id)
             replicas = Replicas(journal, state.id)
-            replicas.quarantine(found.bad, clock())
+            if fed is not None:
+                replicas.quarantine_more(found.bad, fed.told.get(type, ()), clock())
+            else:
+                replicas.quarantine(found.bad, clock())
             if not found.as_before:
                 settled = ingest.complete and not found.bad and found.mark is not None
                 set_mark(journal, state.id, remembered(found.mark, replicas.count()) if settled else None)
+    run = next(iter(runs.values()))
     settle(journal, run)
     for store in chosen:
         error = errors.get(store.name)
@@ -177,6 +365,7 @@ def _enter(
                 "store": store.name,
                 **{name: getattr(totals[store.name], name) for name in COUNTS},
                 "adoption": _adoption(journal, store, adoptions, known, created),
+                **({"missed": missed[store.name]} if store.name in missed else {}),
                 "error": None if error is None else error.message,
             }
         )
@@ -187,7 +376,8 @@ def _enter(
     report["ok"] = not errors
     report.hints = {name: error.hint for name, error in errors.items()}
     with journal.write():
-        journal.end_run(run, report.counts(COUNTS))
+        for number in runs.values():
+            journal.end_run(number, report.counts(COUNTS))
         for store in read:
             note(journal, store.name, "last_ingest", clock())
     report.exit_code = code_of(journal, errors, chosen)
@@ -196,9 +386,6 @@ def _enter(
 
 def _enter_one(ingest: Ingest, found: Staged, progress: Progress | None) -> None:
     """Raises StoreError where the store is only read now."""
-    if found.by_feed:
-        enter_feed(ingest, found, progress)
-        return
     try:
         ingest.enter(found, progress)
     except Doubled as double:
@@ -268,7 +455,12 @@ def _stopped(
                 options.setdefault(name, {}).update(dict.fromkeys(one.option for one in reasons))
         error = "; ".join(told) or None
         report["stores"].append(
-            {"store": store.name, **dict.fromkeys(COUNTS, 0), "adoption": None, "error": error}
+            {
+                "store": store.name,
+                **dict.fromkeys(COUNTS, 0),
+                "adoption": None,
+                "error": error,
+            }
         )
     if command == "ingest":
         ways = [f"evsync ingest {name} {' '.join(allowing)}" for name, allowing in options.items()]

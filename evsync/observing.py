@@ -62,10 +62,11 @@ class Observing:
             replicas = Replicas(journal, state.id)
             # What others did to the record before this operation is theirs, not the actor's.
             before = self._see(ingest, replicas, reader, done.old, None) if done.old is not None else None
+            now = before
             if done.op == "read":
                 self._read(journal, store, type, before, done.actor)
             elif done.new is not None:
-                self._see(ingest, replicas, reader, done.new, done.actor, before)
+                now = self._see(ingest, replicas, reader, done.new, done.actor, before)
             elif before is not None:
                 ingest.batch(
                     [
@@ -84,6 +85,8 @@ class Observing:
                     ],
                     done.actor,
                 )
+            if done.op != "read" and now is not None and state.position is not None:
+                replicas.wrote([now.key], store.written_at)
 
     def _see(
         self,

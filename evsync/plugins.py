@@ -1,6 +1,6 @@
 """Accessors are found through the entry-point group `evsync.accessors`, our own and anybody's alike.
 
-To import `importlib.metadata` takes longer than most commands do, so the files that pip writes are looked at first
+To import `importlib.metadata` takes a good part of a command's time, so the files that pip writes are looked at first
 (https://packaging.python.org/en/latest/specifications/entry-points/); what is installed in another way it still finds.
 """
 

@@ -23,6 +23,21 @@ class Report(dict[str, Any]):
         super().__init__(*entries, **named)
         self.hints: dict[str, str] = {}
 
+    def add(self, other: Report) -> None:
+        """Count in what an ingest of some of the stores found besides."""
+        entries = {entry["store"]: entry for entry in self["stores"]}
+        for more in other["stores"]:
+            entry = entries[more["store"]]
+            for name in COUNTS:
+                if name != "unchanged":
+                    entry[name] += more[name]
+            if "missed" in more:
+                entry["missed"] = entry.get("missed", 0) + more["missed"]
+                entry["unchanged"] += more["unchanged"]
+        if other["last"] is not None:
+            self["first"], self["last"] = self["first"] or other["first"], other["last"]
+        self.exit_code = max(self.exit_code, other.exit_code)
+
     def counts(self, names: Sequence[str]) -> dict[str, dict[str, int]]:
         """What was done, per store, zeros left out: for the table of runs."""
         return {

@@ -74,6 +74,9 @@ class Store:
         self.role: Role = role
         self.max_deletes = max_deletes
         self.max_changes = max_changes
+        self.written_at: str | None = (
+            None  # where its feed stood when it was last written through an accessor
+        )
         self.options: dict[str, Any] = dict(options or {})
         self.root = root or Path.cwd()
         self.places: dict[str, PlaceSpec] = dict(places or {})

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from evsync import audit
+from evsync import audit, capturing
 from evsync.binder import Bound, bind
 from evsync.binding import TypeSpec, nearest
 from evsync.config import Config
@@ -124,10 +124,12 @@ class Synchronizer:
         allow_mapping: bool = False,
         allow_changes: bool = False,
         scan: bool = False,
+        accept_gap: bool = False,
         progress: Progress | None = None,
     ) -> Report:
         """Observe the stores (all that are read, by default) and journal what changed. `scan`: read through those,
-        too, that nobody seems to have touched, or that have a feed of their own.
+        too, that nobody seems to have touched, and compare what has a feed with what the feed told. `accept_gap`: go on
+        by comparing where a feed does not reach back to the last ingest.
 
         A store in trouble stops no other. Raises GuardTripped, with the report as its `document`, if what was
         found looks like an accident; then nothing was journalled."""
@@ -142,6 +144,7 @@ class Synchronizer:
                 allowed=allowed,
                 progress=progress,
                 scan=scan,
+                accept_gap=accept_gap,
             )
 
     def replay(
@@ -380,6 +383,37 @@ class Synchronizer:
         from evsync.doctor import examine
 
         return examine(self)
+
+    def is_behind(self) -> bool:
+        """Whether a replay has anything to do: events that a store has not seen, or records that are to be tried now."""
+        journal = self.journal(create=False)
+        return any(
+            store["behind"] or store["failures"]
+            for store in audit.status(journal, list(self.stores.values()))["stores"]
+            if store["role"] != "source"
+        )
+
+    def reuse_run(self, report: Report) -> None:
+        """The next run of this kind takes the place of one that did nothing."""
+        if report["run"] is not None:
+            self.journal().reuse_run(report["command"], report["run"])
+
+    def capture(self, stores: Sequence[str] | None = None) -> Report:
+        """How the changes of these stores (all, by default) are captured."""
+        return capturing.status(self._to_capture(stores))
+
+    def install_capture(self, stores: Sequence[str] | None = None) -> Report:
+        """Have the changes of these stores captured by themselves."""
+        return capturing.install(self._to_capture(stores))
+
+    def remove_capture(self, stores: Sequence[str] | None = None) -> Report:
+        """Leave nothing of that behind."""
+        return capturing.remove(self._to_capture(stores), self.journal(create=True))
+
+    def _to_capture(self, names: Sequence[str] | None) -> list[Store]:
+        chosen = list(self.stores.values()) if names is None else [self._store(name) for name in names]
+        self._linked(chosen)
+        return chosen
 
     # -- within ----------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from evsync import __version__
-from evsync.cli import audit, decisions, failures, output, setup, sync, troubles
+from evsync.cli import audit, capture, decisions, failures, output, setup, sync, troubles, watch
 from evsync.cli.options import DebugOption, Given
 from evsync.cli.parameters import Command, Group
 
@@ -25,11 +25,12 @@ app = typer.Typer(
 )
 
 for command in (
-    setup.init, sync.ingest, sync.replay, sync.sync, sync.status, audit.log, audit.show, audit.blame, audit.diff,
+    setup.init, sync.ingest, sync.replay, sync.sync, watch.watch, sync.status, audit.log, audit.show, audit.blame, audit.diff,
     decisions.conflicts, decisions.resolve, decisions.undo, troubles.failures, troubles.quarantine,
     audit.verify, setup.doctor,
 ):  # fmt: skip
     app.command(cls=Command)(failures.plain(command))
+app.add_typer(capture.app)
 
 
 def _version(wanted: bool) -> None:

@@ -32,6 +32,12 @@ AllowChanges = Annotated[
 Scan = Annotated[
     bool, typer.Option("--scan", help="Read stores through even if nobody seems to have touched them.")
 ]
+AcceptGap = Annotated[
+    bool,
+    typer.Option(
+        "--accept-gap", help="Go on by comparing where a store's changes were not captured for a while."
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 
 
@@ -45,6 +51,7 @@ def ingest(
     allow_mapping: AllowMapping = False,
     allow_changes: AllowChanges = False,
     scan: Scan = False,
+    accept_gap: AcceptGap = False,
     config: ConfigOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
@@ -60,6 +67,7 @@ def ingest(
             allow_mapping=allow_mapping,
             allow_changes=allow_changes,
             scan=scan,
+            accept_gap=accept_gap,
             progress=progress,
         )
     if json:
@@ -199,6 +207,13 @@ def _told(store: Document, changes: Sequence[str], troubles: Sequence[str]) -> s
     return ", ".join(told)
 
 
+def told_of(entry: Document) -> str:
+    """What was found in, or written to, a store, in a few words; nothing if that is nothing."""
+    changes = [name for name in ("created", "updated", "deleted", "adopted") if name in entry]
+    troubles = [name for name in ("conflicts", "quarantined", "skipped", "failed") if name in entry]
+    return _told(entry, changes, troubles)
+
+
 def _adopted(adoption: dict[str, int] | None) -> str:
     """ "120 alike, 3 differ"; nothing where there is nothing to compare with."""
     if adoption is None or not any(number for name, number in adoption.items() if name != "new"):
@@ -233,6 +248,10 @@ def _show_ingest(document: Document) -> None:
             told = f"nothing new ({_count(store['unchanged'], 'record')})"
         name = output.escape(store["store"]).ljust(width)
         output.line(f"{name}  {told}")
+        if store.get("missed"):
+            output.line(
+                f"{name}  of these found by comparing only, as its changes were not told: {store['missed']:,}"
+            )
         if adopted := _adopted(store["adoption"]):
             output.line(f"{name}  met for the first time: {adopted}")
     if document["dry_run"]:

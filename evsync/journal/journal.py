@@ -37,6 +37,7 @@ class Journal:
         self.shown = shown
         self.path: Path | None = None  # the file, where others may open it as well
         self._names: dict[str, int] = {}
+        self._spare: dict[str, int] = {}
         self._shapes: dict[tuple[tuple[str, ...], tuple[str, ...]], Shape] = {}
         self._shape_of: dict[int, Shape] = {}
         self.rehearsing = False  # a dry run: nothing will stay
@@ -166,6 +167,21 @@ class Journal:
             raise _explain(error, self.shown) from error
 
     @contextmanager
+    def reading(self) -> Iterator[None]:
+        """One transaction around what is read inside: all of it belongs to one state of the journal, and is read
+        quicker. It takes no lock. What is kept in temporary tables meanwhile stays."""
+        if self.connection.in_transaction:
+            yield
+            return
+        self.connection.execute("BEGIN")
+        try:
+            yield
+            self.connection.execute("COMMIT")
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+
+    @contextmanager
     def rehearsal(self) -> Iterator[None]:
         """Whatever is written inside is undone at the end: a dry run."""
         try:
@@ -192,8 +208,8 @@ class Journal:
         head = self.head()
         observed_at = max(clock() if now is None else now, head.observed_at)
         seq, previous = head.seq, head.hash
-        alike: dict[tuple[Any, ...], Alike] = {}
-        last: Alike | None = None
+        alike: dict[tuple[Any, ...], _Alike] = {}
+        last: _Alike | None = None
         rows: list[tuple[Any, ...]] = []
         for event in events:
             seq += 1
@@ -225,7 +241,7 @@ class Journal:
         )
         return head.seq + 1
 
-    def _alike(self, event: NewEvent, run: int, observed_at: int) -> Alike:
+    def _alike(self, event: NewEvent, run: int, observed_at: int) -> _Alike:
         after_shape, before_shape, changed = event.after_shape, event.before_shape, event.changed
         prefix = chain.entry_prefix(
             event.op,
@@ -254,7 +270,7 @@ class Journal:
             f"INSERT INTO event (seq, key, base, occurred_at, after, before, conflict, hash,"
             f" {', '.join(constants)}) VALUES (?,?,?,?,?,?,?,?, {', '.join(constants.values())})"
         )
-        return Alike(
+        return _Alike(
             event.op,
             event.store,
             event.type,
@@ -282,11 +298,21 @@ class Journal:
 
     def begin_run(self, command: str, version: str) -> int:
         """Enter a run into the table of runs, inside `write`; answers with its number."""
+        spare = self._spare.pop(command, None)
+        if spare is not None:
+            self.connection.execute(
+                "UPDATE run SET started_at = ?, ended_at = NULL, counts = NULL WHERE id = ?", (clock(), spare)
+            )
+            return spare
         cursor = self.connection.execute(
             "INSERT INTO run (command, version, started_at) VALUES (?, ?, ?)", (command, version, clock())
         )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
+
+    def reuse_run(self, command: str, run: int) -> None:
+        """The next run of this process that is called so takes the place of this one, which did nothing."""
+        self._spare[command] = run
 
     def end_run(self, run: int, counts: dict[str, Any]) -> None:
         """Note a run's end and what it did, inside `write`."""
@@ -414,7 +440,7 @@ class Journal:
 _LAST = 2**63 - 1
 
 
-class Alike(NamedTuple):
+class _Alike(NamedTuple):
     """What events have in common: hashed once, and part of the statement that inserts them."""
 
     op: str

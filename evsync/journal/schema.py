@@ -208,7 +208,16 @@ CREATE INDEX event_read ON event (type, key) WHERE op = 'read';
 CREATE INDEX event_actor ON event (actor) WHERE actor IS NOT NULL;
 """
 
-MIGRATIONS: Final[dict[int, str]] = {1: _FORMAT_1, 2: _FORMAT_2, 3: _FORMAT_3, 4: _FORMAT_4}
+_FORMAT_5: Final = r"""
+CREATE TABLE written (                   -- records that evsync wrote to a store that has a feed
+  binding INTEGER NOT NULL,
+  key TEXT NOT NULL,
+  position TEXT NOT NULL,                -- what the feed tells of the record up to here is known already
+  PRIMARY KEY (binding, key)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final[dict[int, str]] = {1: _FORMAT_1, 2: _FORMAT_2, 3: _FORMAT_3, 4: _FORMAT_4, 5: _FORMAT_5}
 FORMAT: Final = max(MIGRATIONS)
 
 

@@ -21,10 +21,11 @@ def verify(journal: Journal, progress: Progress | None = None) -> dict[str, Any]
         states: Future[list[Problem]] | None = None
         if journal.path is not None and not journal.connection.in_transaction:
             states = thread.submit(_states_of, journal)
-        problems = list(islice(broken(journal.connection, progress), MOST))
+        with journal.reading():  # others may write meanwhile
+            problems = list(islice(broken(journal.connection, progress), MOST))
+            events = journal.connection.execute("SELECT count(*) FROM event").fetchone()[0]
+            seq, hash = stored_head(journal.connection)
         problems += list(islice(_states(journal), MOST)) if states is None else states.result()
-    events = journal.connection.execute("SELECT count(*) FROM event").fetchone()[0]
-    seq, hash = stored_head(journal.connection)
     return {
         "ok": not problems,
         "events": events,

@@ -6,7 +6,6 @@ in between, that may no longer be so, and the rest goes the ordinary way.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from operator import itemgetter
@@ -20,10 +19,6 @@ from evsync.projections.replicas import Replicas
 Row = tuple[Any, ...]
 """One row of what was staged, in the order of `ingest.Found`."""
 
-
-SWITCH = 0.0002
-"""Seconds that the one thread goes on while the other waits: SQLite is done with a statement in a few milliseconds, and by
-Python's own measure its thread would wait as long again for each."""
 
 _LINKED = itemgetter(0, 3, 5)  # key, payload, when it changed
 _SPECIAL = itemgetter(2, 6)  # names of its fields, if not all; who changed it
@@ -42,8 +37,6 @@ class Creating:
         self._journal, self._replicas = journal, replicas
         self._shape, self._store, self._type, self._run = shape, store, type, run
         self._thread = ThreadPoolExecutor(1, "evsync-journal")
-        self._interval = sys.getswitchinterval()
-        sys.setswitchinterval(min(SWITCH, self._interval))
         self._writing: Future[bool] | None = None
         self._rows: Sequence[Row] = ()
 
@@ -74,7 +67,6 @@ class Creating:
     def close(self) -> int:
         """Let go of the thread, once it is done; answers with how many were created, once."""
         self._thread.shutdown()
-        sys.setswitchinterval(self._interval)
         writing, self._writing = self._writing, None
         if writing is not None and writing.exception() is None and writing.result():
             self.created += len(self._rows)  # reading broke off meanwhile

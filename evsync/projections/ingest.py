@@ -148,8 +148,8 @@ class Ingest:
         finally:
             if creating is not None:
                 self.counts.created += creating.close()
-            self.counts.quarantined += len(staged.bad)
             staged.different.discard()
+        self.counts.quarantined += len(staged.bad)
         if staged.moved:
             with self.journal.write():
                 self.replicas.rename(staged.moved)

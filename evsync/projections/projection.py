@@ -382,9 +382,11 @@ class Projection:
             own, fingerprint = self._own_values(asked, held, effect.fingerprint)
             put.append((key, 0, fingerprint, effect.id, False, held if own is None else own))
         with self.journal.write():
-            self._known_state()
+            state = self._known_state()
             self.replicas.put(put)
             self.replicas.pend([key for key, *_ in put])
+            if state.position is not None:
+                self.replicas.wrote([key for key, *_ in put], self.store.written_at)
         self.leftovers = True
         return [*refused, *(p.step.key for p in planned if p.step.action != "create")]
 
@@ -511,9 +513,12 @@ class Projection:
         if not (put or forget or settled or pend or failed):
             return
         with self.journal.write():
-            self._known_state()
+            state = self._known_state()
             self.replicas.forget(forget, self.retire)
             self.replicas.put(put)
+            if state.position is not None:
+                keys = [effect.step.key for effect in effects if effect.state == "written"]
+                self.replicas.wrote(keys, self.store.written_at)
             if self.leftovers:
                 self.replicas.settle(settled)
                 self.replicas.mended(settled)

@@ -6,7 +6,7 @@ All of it lives in the journal's file, so that it is committed together with the
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from evsync.journal.creations import insert_many
@@ -99,6 +99,19 @@ class Replicas:
             self._db.execute("SELECT 1 FROM replica WHERE binding = ? LIMIT 1", (self.binding,)).fetchone()
             is not None
         )
+
+    def any_quarantined(self) -> bool:
+        """Whether a row of this binding is put aside."""
+        return (
+            self._db.execute("SELECT 1 FROM quarantine WHERE binding = ? LIMIT 1", (self.binding,)).fetchone()
+            is not None
+        )
+
+    def count_called(self, names: Sequence[int | str]) -> int:
+        """How many records are known that the store calls so."""
+        found = {replica.row for replica in self._where("id", names)}
+        keys = [name for name in names if isinstance(name, str)]
+        return len(found | {replica.row for replica in self._where("key", keys) if replica.id is None})
 
     def last_row(self) -> int:
         """The highest row number in use by any binding."""
@@ -324,6 +337,35 @@ class Replicas:
             )
         }
 
+    def wrote(self, keys: Iterable[str], position: str | None) -> None:
+        """These records were just written, or removed, by us, when the store's feed stood there (None: it has none);
+        inside `write`."""
+        if position is not None:
+            self._db.executemany(
+                "INSERT OR REPLACE INTO written VALUES (?, ?, ?)",
+                [(self.binding, key, position) for key in keys],
+            )
+
+    def written(self, keys: Sequence[str]) -> dict[str, str]:
+        """Where the feed stood when we last wrote these records, as far as that is not journalled yet."""
+        found: dict[str, str] = {}
+        for start in range(0, len(keys), CHUNK):
+            chunk = keys[start : start + CHUNK]
+            found.update(
+                self._db.execute(
+                    f"SELECT key, position FROM written WHERE binding = ? AND key IN ({','.join('?' * len(chunk))})",
+                    (self.binding, *chunk),
+                )
+            )
+        return found
+
+    def quarantine_more(self, rows: Sequence[Quarantined], ids: Collection[int | str], now: int) -> None:
+        """These rows could not be read, and what the store calls `ids` was told anew; inside `write`."""
+        self._db.executemany(
+            "DELETE FROM quarantine WHERE binding = ? AND id = ?", [(self.binding, id) for id in ids]
+        )
+        self._quarantine(rows, {}, now)
+
     def quarantine(self, rows: Sequence[Quarantined], now: int) -> None:
         """These rows are what could not be read this time, inside `write`."""
         kept = {
@@ -333,6 +375,9 @@ class Replicas:
             )
         }
         self._db.execute("DELETE FROM quarantine WHERE binding = ?", (self.binding,))
+        self._quarantine(rows, kept, now)
+
+    def _quarantine(self, rows: Sequence[Quarantined], kept: Mapping[tuple[str, str], int], now: int) -> None:
         self._db.executemany(
             "INSERT INTO quarantine VALUES (?,?,?,?,?,?,?)",
             (
@@ -425,9 +470,17 @@ def set_cursor(journal: Journal, binding: int, position: int) -> None:
     journal.connection.execute("UPDATE binding SET cursor = ? WHERE id = ?", (position, binding))
 
 
-def set_position(journal: Journal, binding: int, position: str) -> None:
-    """The store's own feed is journalled up to `position`; inside `write`, with the events it stands behind."""
-    journal.connection.execute("UPDATE binding SET position = ? WHERE id = ?", (position, binding))
+def set_position(journal: Journal, binding: int, position: str | None) -> None:
+    """The store's own feed is journalled up to `position` (None: it is not followed); inside `write`, with the events it
+    stands behind."""
+    db = journal.connection
+    db.execute("UPDATE binding SET position = ? WHERE id = ?", (position, binding))
+    if position is None:
+        db.execute("DELETE FROM written WHERE binding = ?", (binding,))
+    else:
+        db.execute(
+            "DELETE FROM written WHERE binding = ? AND position <= ?", (binding, position.partition(" ")[0])
+        )
 
 
 def note(journal: Journal, store: str, column: str, value: int) -> None:

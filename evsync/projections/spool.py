@@ -65,9 +65,8 @@ class Spool:
         self._order = order
         self._rows: list[Row] = []
         self._file: IO[bytes] | None = None
-        self._runs: list[
-            tuple[int, Any, Any]
-        ] = []  # where each begins; its first and last place in the order
+        # Where each run begins; its first and last place in the order.
+        self._runs: list[tuple[int, Any, Any]] = []
         self._sorted: list[int] = []  # where the runs begin that make up the sequence
         self._double: str | None = None
         self.count = 0

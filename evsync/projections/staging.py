@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import chain, repeat
 from typing import Any, TypeVar
 
@@ -50,11 +49,13 @@ class Staged(msgspec.Struct):
     moved: list[tuple[int | str | None, int]] = []  # (id, replica row): equal content under another id
     bad: list[Quarantined] = []
     by_feed: bool = False  # `different` holds steps (see feeding.Step)
+    emptied: bool = False  # the feed told that all records were deleted at once
     position: str | None = None  # up to where the store's own feed was read, if it has one
     changed: int = 0  # how many known records hold something else now
     first_met: bool = False  # nothing was known of the store's records of this type
     as_before: bool = False  # nobody has touched the store since it was read last: nothing was read
     mark: str | None = None  # what the store was like before it was read (see untouched)
+    run: str = "ingest"  # as what a run finds it: "reconcile" beside a feed that was followed, "gap" where it was lost
 
 
 class Seen:
@@ -84,12 +85,13 @@ def stage(
     state: BindingState | None,
     progress: Progress | None = None,
     streams: bool = False,
+    rows: Iterable[Sequence[Row]] | None = None,
 ) -> Staged:
-    """Read `type` of `store` through. `streams`: leave that to `ingest` where nothing needs to be known before.
-    Raises StoreError if the read breaks off, DuplicateKey for two records of one key."""
+    """Read `type` of `store` through; `rows` are what to read, where that was begun already. `streams`: leave that to
+    `ingest` where nothing needs to be known before. Raises StoreError if the read breaks off, DuplicateKey for two records of one key."""
     accessor, reader = store.accessor(type), reader_of(journal, store, type)
     replicas = Replicas(journal, -1 if state is None else state.id)
-    with _reading(journal):
+    with journal.reading():  # the replicas stand still meanwhile
         references = References(journal, store) if is_referenced(store, type) else None
         order = by_number if reader.keys_are_numbers else by_text
         staging = _Staging(store, type, reader, replicas, Spool(order), journal, references)
@@ -99,7 +101,7 @@ def stage(
         # A run that was killed may have written such a record.
         for intent in () if state is None else state.intents:
             staging.called_now |= called_now(journal, type, reader, intent)
-        found = batches(accessor, reader, store, type)
+        found = batches(accessor, reader, store, type) if rows is None else from_store(store, rows)
         streams = streams and references is None and not (staging.any_known or staging.called_now)
         if streams:
             ahead, more = read_ahead(found)
@@ -107,8 +109,8 @@ def stage(
             if more and staging.in_order(ahead, order):
                 staging.staged.different = Stream(found, staging.read, order)
                 return staging.staged
-        for rows in found:
-            staging.take(rows)
+        for batch in found:
+            staging.take(batch)
             if progress:
                 progress(f"reading {store.name} {type}", staging.staged.found, None)
         staging.finish()
@@ -160,21 +162,6 @@ def from_store(store: Store, answers: Iterable[T]) -> Iterator[T]:
             f"store {store.name!r}: reading broke off: {type(error).__name__}: {error}",
             "nothing was taken for deleted; run again with --debug to see where",
         ) from error
-
-
-@contextmanager
-def _reading(journal: Journal) -> Iterator[None]:
-    """One transaction around the reading: quicker, and the replicas stand still meanwhile. It takes no lock."""
-    if journal.connection.in_transaction:
-        yield
-        return
-    journal.connection.execute("BEGIN")
-    try:
-        yield
-        journal.connection.execute("COMMIT")
-    except BaseException:
-        journal.connection.execute("ROLLBACK")
-        raise
 
 
 class _Staging:

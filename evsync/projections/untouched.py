@@ -24,7 +24,9 @@ def mark_now(store: Store, type: str) -> str | None:
 
     References are left out: what they mean depends on other stores' ids, and so are conversions by somebody's code."""
     accessor, binding = store.accessor(type), store.binding(type)
-    if not isinstance(accessor, CanMark) or isinstance(accessor, CanFeed) or binding.translated:
+    if not isinstance(accessor, CanMark) or binding.translated:
+        return None
+    if isinstance(accessor, CanFeed) and accessor.feeds(store, type):
         return None
     if any(isinstance(one.document, str) and ":" in one.document for one in binding.convert.values()):
         return None

@@ -263,6 +263,17 @@ def test_progress_is_told_on_the_way() -> None:
     assert told == [("checking the chain", 5_000, 5_000)]
 
 
+def test_somebody_who_writes_meanwhile_breaks_nothing(tmp_path: Path) -> None:
+    with Journal.open(tmp_path / "j.db") as journal, Journal.open(tmp_path / "j.db") as other:
+        with journal.write():
+            event = new_event(journal, "create", "a", {"n": 1})
+            journal.append([event] * 6_000, 1)
+        found = verify(journal, lambda *told: append(other, "create", "b", {"n": 2}) and None)
+        assert found["ok"], found
+        assert found["events"] == found["head"] == 6_000
+        assert verify(journal)["head"] > 6_000
+
+
 def test_a_file_is_checked_for_the_same_things(journal: Journal, tmp_path: Path) -> None:
     """There the states are asked for in a connection of their own."""
     journal.connection.execute("update replica set seq = 5")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +37,21 @@ class FeedAccessor(MemoryAccessor):
         self.scans += 1
         return super().find(store, type, match)
 
+    def feeds(self, store: Store, type: str) -> bool:
+        return True
+
     def position(self, store: Store, type: str) -> str:
         return str(len(self.feed))
 
-    def changes(self, store: Store, type: str, since: str) -> Iterator[Fed]:
-        if int(since) < self.forgotten:
+    def changes(self, store: Store, since: Mapping[str, str], until: str | None = None) -> Iterator[Fed]:
+        begin = int(since["thing"])
+        if begin < self.forgotten:
             raise PositionLost("the feed begins later", "ingest all again")
-        for position, record, key in self.feed[int(since) :]:
+        for position, record, key in self.feed[begin:]:
             row = None if record is None else (None, None, None, "ann", record["id"], record["v"])
-            yield Fed(str(position), row, name={"id": key}, changed_by="ann")
+            yield Fed("thing", str(position), row, name={"id": key}, changed_by="ann")
 
-    def acknowledge(self, store: Store, type: str, position: str) -> None:
+    def acknowledge(self, store: Store, position: str) -> None:
         self.acknowledged.append(position)
 
 
@@ -188,10 +192,10 @@ def test_a_record_deleted_and_created_again_is_a_deletion_and_a_creation(
 class NumberedFeed(FeedAccessor):
     """The same by ids of its own: a record is `nr`, and known by what stands in its key."""
 
-    def changes(self, store: Store, type: str, since: str) -> Iterator[Fed]:
-        for position, record, key in self.feed[int(since) :]:
+    def changes(self, store: Store, since: Mapping[str, str], until: str | None = None) -> Iterator[Fed]:
+        for position, record, key in self.feed[int(since["thing"]) :]:
             row = None if record is None else (7, None, None, "ann", record["id"], record["v"])
-            yield Fed(str(position), row, id=7, name={"id": key}, changed_by="ann")
+            yield Fed("thing", str(position), row, id=7, name={"id": key}, changed_by="ann")
 
 
 def test_an_id_that_a_feed_shows_dealt_out_again_is_another_record(tmp_path: Path) -> None:

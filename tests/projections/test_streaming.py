@@ -212,19 +212,23 @@ def test_a_read_that_breaks_off_leaves_what_was_read_and_is_gone_on_with(
 
     folder = tmp_path / "f"
     with opened(folder, SORTED) as sync:
+        sql(folder / "big.db", "UPDATE thing SET size = 'large' WHERE code = 'k20'")
         monkeypatch.setattr(SqliteAccessor, "scan", broken)
         report = sync.ingest()
         [big, other] = report["stores"]
         assert "the disk is gone" in big["error"]
         assert "nothing was taken for deleted" in report.hints["big"]
         assert 20 < big["created"] <= 45
-        assert keys(sync) == SORTED[: big["created"]]
+        readable = [code for code in SORTED if code != "k20"]
+        assert keys(sync) == readable[: big["created"]]
+        assert big["quarantined"] == 0  # it is not kept before all was read
         assert other["error"] is None
         assert sync.status()["stores"][0]["last_ingest"] is None
         monkeypatch.setattr(SqliteAccessor, "scan", scan)
         again = sync.ingest()["stores"][0]
-        assert (again["created"], again["unchanged"]) == (COUNT - big["created"], big["created"])
-        assert keys(sync) == SORTED
+        assert (again["created"], again["unchanged"]) == (COUNT - 1 - big["created"], big["created"])
+        assert again["quarantined"] == len(list(sync.quarantine())) == 1
+        assert keys(sync) == readable
         assert sync.verify()["ok"]
 
 

@@ -1,0 +1,207 @@
+"""Capturing PostgreSQL's changes out of its write-ahead log: a publication says which tables, a slot how far we are."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from accessors import postgres_schema as schema
+from accessors.postgres_connection import Connection, InUse, slot_name
+from accessors.postgres_schema import Table, quoted
+from accessors.postgres_wal import lsn_of, lsn_text
+from evsync.accessor import Captured
+from evsync.binding import Binding, nearest
+from evsync.errors import ConfigError, StoreError, Unreachable
+from evsync.store import Store
+
+MODES = ("auto", "wal", "scan")
+
+_IDENTITY = """
+SELECT c.relreplident, coalesce((
+  SELECT array_to_string(array_agg(quote_ident(a.attname)), ',') FROM pg_index i
+  JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+  WHERE i.indrelid = c.oid AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END), '')
+FROM pg_class c WHERE c.oid = CAST($1 AS oid)
+"""
+_SLOT = """
+SELECT confirmed_flush_lsn, restart_lsn, active, wal_status, database = current_database(), plugin,
+  pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)
+FROM pg_replication_slots WHERE slot_name = $1
+"""
+
+
+class Slot(NamedTuple):
+    """A replication slot. `confirmed`: up to where we told that we have everything; `retained`: bytes of the log that
+    are kept for it."""
+
+    confirmed: int
+    active: bool
+    status: str
+    ours: bool
+    retained: int
+    behind: int
+
+
+def mode(store: Store, type: str) -> str:
+    """How changes are to be found, as configured. Raises ConfigError."""
+    found = store.option(type, "capture", "auto")
+    if found not in MODES:
+        raise ConfigError(
+            f"store {store.name!r}: unknown capture {found!r}",
+            nearest(str(found), MODES) or f"the ways are: {', '.join(MODES)}",
+        )
+    return str(found)
+
+
+def slot(connection: Connection, name: str) -> Slot | None:
+    """The slot, if it is there."""
+    row = connection.execute(_SLOT.encode(), [name]).fetchone()
+    if row is None:
+        return None
+    confirmed, _, active, status, ours, plugin, retained, behind = row
+    return Slot(
+        0 if confirmed is None else lsn_of(confirmed),
+        active == "t",
+        status or "",
+        ours == "t" and plugin == "pgoutput",
+        int(float(retained or 0)),
+        int(float(behind or 0)),
+    )
+
+
+def advance(connection: Connection, name: str, lsn: int) -> bool:
+    """Let the server forget what is before; whether it could."""
+    try:
+        connection.execute(
+            b"SELECT pg_replication_slot_advance($1, CAST($2 AS pg_lsn))", [name, lsn_text(lsn)]
+        )
+    except InUse:
+        return False
+    return True
+
+
+def published(connection: Connection, name: str) -> set[tuple[str, str]]:
+    """The tables of a publication: schema and name."""
+    rows = connection.execute(
+        b"SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = $1", [name]
+    )
+    return {(one, table) for one, table in rows}
+
+
+def is_captured(connection: Connection, store: Store, type: str) -> bool:
+    """Whether the changes of a type's table are captured."""
+    name = slot_name(connection, store)
+    found = slot(connection, name)
+    if found is None or not found.ours:
+        return False
+    table = schema.load(connection, schema.table_name(store, type), schema.schema_name(store, type))
+    return table is not None and (table.schema, table.name) in published(connection, name)
+
+
+def check_identity(connection: Connection, table: Table, binding: Binding, where: str) -> None:
+    """Raises Unreachable for a table of which an update or a deletion would not say of which record it is; without
+    any identity PostgreSQL would refuse the application's own updates once the table is published."""
+    kind, told = connection.execute(_IDENTITY.encode(), [table.oid]).fetchone() or ("n", "")
+    if kind == "f":
+        return
+    columns = {name.strip('"').replace('""', '"') for name in told.split(",") if name}
+    id = binding.id or (table.primary_key[0] if len(table.primary_key) == 1 else None)
+    if columns and (id in columns or set(binding.key_locals) <= columns):
+        return
+    hint = f"run: ALTER TABLE {table.sql} REPLICA IDENTITY FULL"
+    raise Unreachable(
+        f"{where}: updates and deletes of {table.sql} do not say which record they are of"
+        + ("" if columns else ", and would fail once its changes are captured"),
+        hint if table.primary_key else f"give it a primary key, or {hint}",
+    )
+
+
+def install(connection: Connection, store: Store) -> list[str]:
+    """Set up what is missing, on a connection without a transaction; answers with what was done. Raises StoreError."""
+    done: list[str] = []
+    where = f"store {store.name!r}"
+    name = slot_name(connection, store)
+    (level,) = connection.execute(b"SHOW wal_level").fetchone() or ("",)
+    if level != "logical":
+        raise Unreachable(
+            f"{where}: the server's wal_level is {level!r}; changes are only told with 'logical'",
+            "run: ALTER SYSTEM SET wal_level = 'logical', and restart the server",
+        )
+    found = slot(connection, name)
+    if found is not None and not found.ours:
+        raise Unreachable(
+            f"{where}: the slot {name!r} is somebody else's",
+            f'name another: slot = "…" in [stores.{store.name}]',
+        )
+    tables = []
+    for type in store.types:
+        table = schema.existing(connection, store, type)
+        if table.kind != "table":
+            raise Unreachable(f"{where}: {table.sql} is a {table.kind}, whose changes are not in the log", "")
+        check_identity(connection, table, store.binding(type), where)
+        tables.append(table)
+    there = connection.execute(b"SELECT 1 FROM pg_publication WHERE pubname = $1", [name]).fetchone()
+    if there is None:
+        via = " WITH (publish_via_partition_root = true)" if connection.info.server_version >= 130_000 else ""
+        listed = ", ".join(dict.fromkeys(table.sql for table in tables))
+        connection.execute(f"CREATE PUBLICATION {quoted(name)} FOR TABLE {listed}{via}".encode())
+        done.append(f"the publication {name} of {listed}")
+    else:
+        known = published(connection, name)
+        for table in tables:
+            if (table.schema, table.name) not in known:
+                connection.execute(f"ALTER PUBLICATION {quoted(name)} ADD TABLE {table.sql}".encode())
+                done.append(f"{table.sql} in the publication {name}")
+    if found is not None and found.status == "lost":
+        connection.execute(b"SELECT pg_drop_replication_slot($1)", [name])
+        found = None
+    if found is None:
+        connection.execute(b"SELECT pg_create_logical_replication_slot($1, 'pgoutput')", [name])
+        done.append(f"the slot {name}")
+    return done
+
+
+def uninstall(connection: Connection, store: Store) -> list[str]:
+    """Drop the slot and the publication."""
+    done = []
+    name = slot_name(connection, store)
+    found = slot(connection, name)
+    if found is not None and found.ours:
+        connection.execute(b"SELECT pg_drop_replication_slot($1)", [name])
+        done.append(f"the slot {name}")
+    if connection.execute(b"SELECT 1 FROM pg_publication WHERE pubname = $1", [name]).fetchone():
+        connection.execute(f"DROP PUBLICATION {quoted(name)}".encode())
+        done.append(f"the publication {name}")
+    return done
+
+
+def status(connection: Connection, store: Store) -> Captured:
+    """How the capture of a store stands."""
+    asked = mode(store, next(iter(store.types), ""))
+    name, way = slot_name(connection, store), f"evsync capture install {store.name}"
+    found = slot(connection, name)
+    if found is None or not found.ours:
+        if asked == "wal":
+            return Captured("wal", False, f"there is no slot {name!r}", way)
+        return Captured("scan", True, "by comparing: an ingest sees the last state, not each step")
+    types = [type for type in store.types if is_captured(connection, store, type)]
+    if asked == "scan":
+        detail = f"the slot {name!r} keeps the log, but the configuration says scan"
+        return Captured(
+            "wal", False, detail, f"evsync capture remove {store.name}", None, found.retained, types
+        )
+    if found.status == "lost":
+        detail = f"the slot {name!r} was given up by the server: it kept too much of the log"
+        return Captured(
+            "wal", False, detail, f"{way}, then: evsync ingest {store.name} --accept-gap", None, 0, types
+        )
+    for type in store.types:
+        try:
+            table = schema.existing(connection, store, type)
+            check_identity(connection, table, store.binding(type), f"type {type!r}")
+        except StoreError as error:
+            return Captured("wal", False, error.message, error.hint, None, found.retained, types)
+        if type not in types:
+            detail = f"type {type!r}: its table is not in the publication {name!r}"
+            return Captured("wal", False, detail, way, None, found.retained, types)
+    detail = f"every change, by the slot {name}, {found.behind:,} bytes behind"
+    return Captured("wal", True, detail, "", None, found.retained, types)

@@ -1,0 +1,90 @@
+"""Setting up what a store's feed needs, taking it away, and saying how it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from evsync.accessor import CanCapture, Captured
+from evsync.errors import EvsyncError, StoreError, UsageError
+from evsync.journal.journal import Journal
+from evsync.projections.replicas import binding_state, set_position
+from evsync.report import Report, as_store_error
+from evsync.store import Store
+
+SCAN = "by comparing: an ingest sees the last state, not each step"
+
+
+def capturer(store: Store) -> CanCapture | None:
+    """What captures the changes of a store, if anything can."""
+    accessor = store.accessor(next(iter(store.types), ""))
+    return accessor if isinstance(accessor, CanCapture) else None
+
+
+def standing(store: Store) -> Captured:
+    """How the capture of a store's changes stands. Raises StoreError."""
+    found = capturer(store)
+    return Captured("scan", True, SCAN) if found is None else found.captured(store)
+
+
+def install(stores: Sequence[Store]) -> Report:
+    """Have the changes of these stores captured from now on."""
+
+    def one(store: Store) -> list[str]:
+        found = capturer(store)
+        if found is None:
+            raise UsageError(
+                f"store {store.name!r}: a store like {store.shown_url} cannot capture its changes",
+                "it is read by comparing, which needs nothing to be set up",
+            )
+        if store.option(next(iter(store.types), ""), "capture") == "scan":
+            raise UsageError(
+                f'store {store.name!r} has capture = "scan"',
+                f'set capture = "auto" in [stores.{store.name}], then install',
+            )
+        return found.install(store)
+
+    return _each(stores, one)
+
+
+def remove(stores: Sequence[Store], journal: Journal) -> Report:
+    """Leave nothing behind in these stores; from then on they are compared."""
+
+    def one(store: Store) -> list[str]:
+        found = capturer(store)
+        done = [] if found is None else found.uninstall(store)
+        with journal.write():
+            for type in store.types:
+                state = binding_state(journal, store.name, type)
+                if state is not None and state.position is not None:
+                    set_position(journal, state.id, None)
+        return done
+
+    return _each(stores, one)
+
+
+def status(stores: Sequence[Store]) -> Report:
+    """How it stands."""
+    return _each(stores, lambda store: [])
+
+
+def _each(stores: Sequence[Store], work: Callable[[Store], list[str]]) -> Report:
+    report = Report(command="capture", ok=True, stores=[])
+    for store in stores:
+        entry: dict[str, Any] = {"store": store.name, "done": [], "error": None}
+        try:
+            entry["done"] = work(store)
+            entry.update(msgspec.structs.asdict(standing(store)))
+        except (StoreError, OSError, UsageError) as raised:
+            error: EvsyncError = as_store_error(raised, store)
+            entry["error"] = error.message
+            report.hints[store.name] = error.hint
+            report.exit_code = max(report.exit_code, error.exit_code)
+        else:
+            if not entry["ok"]:
+                report.exit_code = max(report.exit_code, 3)
+        report["stores"].append(entry)
+    report["ok"] = report.exit_code == 0
+    return report
