@@ -138,9 +138,10 @@ class PostgresAccessor(Accessor):
 
     def scan_at(self, store: Store, type: str) -> tuple[str, Generator[Sequence[Row], None, None]]:
         """See evsync.accessor.CanScanAt: the position says which transactions the scan sees."""
-        stack = ExitStack()
-        connection = stack.enter_context(reading(store))
-        position = feed.begin_scan(connection, store, type)
+        with ExitStack() as beginning:
+            connection = beginning.enter_context(reading(store))
+            position = feed.begin_scan(connection, store, type)
+            stack = beginning.pop_all()
 
         def rows() -> Generator[Sequence[Row], None, None]:
             with stack:
