@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from evsync.errors import BrokenStore, ConfigError, Refused, Retry, StoreError, Unreachable
 from evsync.store import Store
+from evsync.urls import without_password
 
 try:
     import psycopg
@@ -202,8 +203,6 @@ def _connected(store: Store) -> Connection:
 # -- what went wrong ----------------------------------------------------------------------------------------
 
 _URL = "postgresql://user:password@host:5432/database; in a user or a password write @ as %40, : as %3A, / as %2F, % as %25"
-_USER_INFO = re.compile(r"(?s)(?<=://)([^:@/]*):.*@")
-_PASSWORD_PARAMETER = re.compile(r"(?i)((?:^|[?&\s])(?:ssl)?password\s*=)[^&\s]*")
 _TOO_MANY = re.compile(r"too many (clients|connections)|connection slots are reserved")
 _DENIED = re.compile(r"permission denied for (\w+) (.+)")
 _PRIVILEGES = {
@@ -216,9 +215,8 @@ _UNKNOWN_DATABASE = re.compile(r'database "(.*)" does not exist')
 
 
 def shown(store: Store) -> str:
-    """The store's URL as it may be printed. Whatever stands between the first colon and the last @ may be part of
-    a password that was not escaped as it should be."""
-    return _PASSWORD_PARAMETER.sub(r"\1***", _USER_INFO.sub(r"\1:***@", store.shown_url))
+    """The store's URL as it may be printed."""
+    return without_password(store.shown_url)
 
 
 def _may_hold_password(url: str) -> bool:

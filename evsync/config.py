@@ -21,6 +21,7 @@ from evsync.journal.event import OWN
 from evsync.policies import Conflicts, TypeConflicts, check_stores, read_conflicts, read_type_conflicts
 from evsync.store import ROLES, Role
 from evsync.toml_table import Table
+from evsync.urls import without_password
 
 FILE_NAME = "evsync.toml"
 DEFAULT_JOURNAL = "evsync.db"
@@ -193,7 +194,7 @@ def _store(name: str, table: Table, types: Mapping[str, TypeSpec], audit_reads: 
             f"a store cannot be called {OWN!r}: that is who decides in the journal", "give it another name"
         )
     url = table.text("url")
-    shown_url = str(table.written("url"))
+    shown_url = without_password(str(table.written("url")))
     known = _accessor(table, url, shown_url).options
     role = table.text("role", "both")
     if role not in ROLES:

@@ -11,6 +11,7 @@ from evsync.accessor import Accessor, CanCreate
 from evsync.binding import Binding, Field, PlaceSpec
 from evsync.data import Data
 from evsync.errors import ConfigError, Unreachable, UsageError
+from evsync.urls import without_password
 from evsync.values import ABSENT, read, to_text, wire_of
 
 Operation = Literal["create", "read", "update", "delete"]
@@ -70,7 +71,7 @@ class Store:
             raise UsageError(f"store {name!r}: unknown role {role!r}", f"the roles are: {', '.join(ROLES)}")
         self.name = name
         self.url = url
-        self.shown_url = shown_url or url  # secrets not filled in; the only one to be printed
+        self.shown_url = without_password(shown_url or url)  # the only one to be printed
         self.role: Role = role
         self.max_deletes = max_deletes
         self.max_changes = max_changes
