@@ -1,0 +1,207 @@
+"""A real MariaDB for tests, from the programs `mariadbd` and `mariadb-install-db` of this machine.
+
+One server a process, started by the first test that asks for a database. `EVSYNC_TEST_MARIADB` names another one to be
+used instead: `mysql://user:password@host:port/database` whose user may do everything. It should have log_bin on, binlog_format ROW
+and binlog_row_metadata FULL. Where there is neither, tests that need one are skipped, and the run says so in a line; not in CI.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pymysql
+import pytest
+
+SETTINGS = {
+    "bind-address": "127.0.0.1",
+    "log-bin": "log",
+    "binlog-format": "ROW",
+    "binlog-row-metadata": "FULL",
+    "binlog-row-image": "FULL",
+    "server-id": "1",
+    "innodb-flush-log-at-trx-commit": "0",
+    "innodb-buffer-pool-size": "64M",
+    "character-set-server": "utf8mb4",
+    "performance-schema": "OFF",
+}
+SECONDS = 30  # to start or to stop
+LEFT_OUT = "no MariaDB on this machine (apt-get install mariadb-server-core mariadb-client-core)"
+
+
+def is_there() -> bool:
+    """Whether tests can have a MariaDB here."""
+    return bool(os.environ.get("EVSYNC_TEST_MARIADB")) or _program("mariadbd") is not None
+
+
+class MariaDbServer:
+    """A server with a data directory of its own, as a child of this process.
+
+    `start`, `stop`, `kill` (it has to recover from that) and `restart`, all on the same data and port."""
+
+    def __init__(self, **settings: str) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="evsync-my-"))
+        self.port = _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._as_user: dict[str, Any] = {}
+        if os.geteuid() == 0:  # as which MariaDB does not like to run
+            nobody = pwd.getpwnam("nobody")
+            self._as_user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            os.chown(self.directory, nobody.pw_uid, nobody.pw_gid)
+        self._settings = SETTINGS | {name.replace("_", "-"): value for name, value in settings.items()}
+        self._run(
+            "mariadb-install-db", "--no-defaults", f"--datadir={self._data}",
+            "--auth-root-authentication-method=normal", "--skip-test-db",
+        )  # fmt: skip
+
+    @property
+    def url(self) -> str:
+        return f"mysql://root@127.0.0.1:{self.port}/mysql"
+
+    def start(self) -> None:
+        """Answers once the server takes connections."""
+        program = _program("mariadbd")
+        assert program is not None
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    program, "--no-defaults", f"--datadir={self._data}", f"--port={self.port}",
+                    f"--socket={self.directory / 'socket'}", f"--pid-file={self.directory / 'pid'}",
+                    *(f"--{name}={value}" for name, value in self._settings.items()),
+                ],
+                cwd=self.directory, stdout=log, stderr=log, **self._as_user,
+            )  # fmt: skip
+        for _ in range(SECONDS * 20):
+            if self._process.poll() is not None:
+                break
+            try:
+                connected(self.url).close()
+            except pymysql.Error:
+                try:
+                    self._process.wait(0.05)
+                except subprocess.TimeoutExpired:
+                    continue
+            return
+        raise RuntimeError((self.directory / "log").read_text())
+
+    def stop(self) -> None:
+        """As an administrator stops it: everything is written down."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """As a crash does: at once, so that the next start has to recover."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def close(self) -> None:
+        """Ends the server and removes its data."""
+        try:
+            self.kill()
+        finally:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(how)
+        try:
+            process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    @property
+    def _data(self) -> Path:
+        return self.directory / "data"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        path = _program(program)
+        if path is None:
+            raise RuntimeError(LEFT_OUT)
+        subprocess.run(
+            [path, *arguments], cwd=self.directory, stdout=subprocess.DEVNULL, check=True, **self._as_user
+        )
+
+
+def _program(name: str) -> str | None:
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+def connected(url: str, **options: Any) -> pymysql.Connection[Any]:
+    """A connection to the database of a URL, which commits each statement."""
+    parts = urlsplit(url)
+    return pymysql.connect(
+        host=parts.hostname or "127.0.0.1",
+        port=parts.port or 3306,
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        database=unquote(parts.path.lstrip("/")) or None,
+        **{"autocommit": True, "charset": "utf8mb4"} | options,
+    )
+
+
+def ask(url: str, *statements: str) -> list[tuple[Any, ...]]:
+    """Each a transaction of its own; the rows of the last one."""
+    with closing(connected(url)) as connection, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+        return list(cursor.fetchall())
+
+
+@lru_cache(maxsize=1)
+def server_url() -> str:
+    """The URL of the server that the tests of this process share; it ends with the process. Skips where there is none."""
+    given = os.environ.get("EVSYNC_TEST_MARIADB")
+    if given:
+        return given
+    if not is_there():
+        if os.environ.get("CI"):
+            raise RuntimeError(LEFT_OUT)
+        pytest.skip(LEFT_OUT)
+    server = MariaDbServer()
+    atexit.register(server.close)
+    server.start()
+    return server.url
+
+
+_numbers = itertools.count(1)
+
+
+@contextmanager
+def fresh_database() -> Iterator[str]:
+    """The URL of an empty database, dropped afterwards."""
+    name = f"evsync_{os.getpid()}_{next(_numbers)}"
+    ask(server_url(), f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+    try:
+        yield database_url(name)
+    finally:
+        ask(server_url(), f"DROP DATABASE IF EXISTS `{name}`")
+
+
+def database_url(name: str) -> str:
+    """The URL of a database of the shared server."""
+    return f"{server_url().rpartition('/')[0]}/{name}"
