@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from accessors import postgres_capture as capture
 from accessors import postgres_feed as feed
+from accessors import postgres_noting as noting
 from accessors import postgres_schema as schema
 from accessors.postgres_connection import (
     Connection,
@@ -22,7 +23,7 @@ from accessors.postgres_records import Found, Records
 from accessors.postgres_writing import Writing
 from accessors.waiting import changing
 from accessors.waiting import until as waited
-from evsync.accessor import Accessor, Captured, Change, Fed, Load, Outcome, Reached, Row
+from evsync.accessor import Accessor, Captured, Change, Fed, Load, Note, Noted, Outcome, Reached, Row
 from evsync.binding import Description
 from evsync.data import Data
 from evsync.errors import Refused, StoreError
@@ -99,15 +100,16 @@ class PostgresAccessor(Accessor):
 
     def apply(self, store: Store, type: str, changes: Sequence[Change]) -> list[Outcome]:
         """Writes the changes in one transaction; a record that is refused does not stop the others."""
-        try:
-            return _apply(store, type, changes) if changes else []
-        except Refused as error:
-            # The transaction as a whole was refused, by a constraint that is only looked at when it ends. Nothing is
-            # written yet; halve it until the record is found whose fault it is.
-            if len(changes) == 1:
-                return [Outcome("failed", error=error)]
-            middle = len(changes) // 2
-            return [*self.apply(store, type, changes[:middle]), *self.apply(store, type, changes[middle:])]
+        return _applied(store, type, changes, None, ())
+
+    def apply_noted(self, store: Store, type: str, changes: Sequence[Change], note: Note) -> list[Outcome]:
+        """See evsync.accessor.CanNote."""
+        return _applied(store, type, changes, note, ())
+
+    def noted(self, store: Store, type: str, place: str) -> Noted | None:
+        with reading(store) as connection:
+            table = schema.load(connection, schema.table_name(store, type), schema.schema_name(store, type))
+            return None if table is None else noting.noted(connection, table, place)
 
     @contextmanager
     def loading(self, store: Store, type: str) -> Iterator[Load | None]:
@@ -218,7 +220,25 @@ def _stored(records: Records, row: Row | None) -> Data:
     return records.data(row)
 
 
-def _apply(store: Store, type: str, changes: Sequence[Change]) -> list[Outcome]:
+def _applied(
+    store: Store, type: str, changes: Sequence[Change], note: Note | None, before: Sequence[Outcome]
+) -> list[Outcome]:
+    """`before`: what became of the changes before these, which stand in the same note."""
+    try:
+        return _apply(store, type, changes, note, before) if changes else []
+    except Refused as error:
+        # The transaction as a whole was refused, by a constraint that is only looked at when it ends. Nothing is
+        # written yet; halve it until the record is found whose fault it is.
+        if len(changes) == 1:
+            return [Outcome("failed", error=error)]
+        middle = len(changes) // 2
+        first = _applied(store, type, changes[:middle], note, before)
+        return [*first, *_applied(store, type, changes[middle:], note, [*before, *first])]
+
+
+def _apply(
+    store: Store, type: str, changes: Sequence[Change], note: Note | None, before: Sequence[Outcome]
+) -> list[Outcome]:
     """Raises Refused if the transaction as a whole was refused."""
     with writing(store) as connection:
         records = _writable(connection, store, type)
@@ -238,7 +258,10 @@ def _apply(store: Store, type: str, changes: Sequence[Change]) -> list[Outcome]:
                 except Refused as error:
                     outcomes.append(Outcome("failed", error=error))
         written = iter(writing_.written(writes))
-        return [next(written) if outcome is None else outcome for outcome in outcomes]
+        came = [next(written) if outcome is None else outcome for outcome in outcomes]
+        if note is not None and writes:
+            noting.put_down(connection, records.table, note.place, note.number, note.text([*before, *came]))
+        return came
 
 
 def _current(records: Records, changes: Sequence[Change]) -> list[Found | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from accessors import postgres_noting as noting
 from accessors import postgres_schema as schema
 from accessors.postgres_connection import Connection, InUse, slot_name
 from accessors.postgres_schema import Table, quoted
@@ -171,6 +172,10 @@ def uninstall(connection: Connection, store: Store) -> list[str]:
     if connection.execute(b"SELECT 1 FROM pg_publication WHERE pubname = $1", [name]).fetchone():
         connection.execute(f"DROP PUBLICATION {quoted(name)}".encode())
         done.append(f"the publication {name}")
+    for type in store.types:
+        table = schema.load(connection, schema.table_name(store, type), schema.schema_name(store, type))
+        if table is not None and noting.drop(connection, table):
+            done.append(f"the table {noting.TABLE}")
     return done
 
 

@@ -36,6 +36,8 @@ LOCK_SECONDS = 5.0
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 InUse = psycopg.errors.ObjectInUse
+NoRight = psycopg.errors.InsufficientPrivilege
+Taken = (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable)
 
 MARK: Final = "evsync"
 """What our own transactions put into the log, so that they are known again."""

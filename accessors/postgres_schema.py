@@ -60,7 +60,7 @@ ORDER BY a.attnum
 _TABLES = f"""
 SELECT c.relname, n.nspname, pg_table_is_visible(c.oid)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition AND {_NOT_THE_USERS}
+WHERE c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition AND {_NOT_THE_USERS} AND c.relname NOT LIKE '\\_evsync\\_%'
   AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
   AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
 ORDER BY 2, 1

@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -129,6 +129,39 @@ class CanApply(Protocol):
     batch: int
 
     def apply(self, store: Store, type: str, changes: Sequence[Change]) -> list[Outcome]: ...
+
+
+class Note(NamedTuple):
+    """What a store puts down of a batch together with what it writes. `place`: whose note it is, which replaces the one there
+    was; `number`: the how-manieth; `text`: what is to be remembered of the changes whose outcomes are given, the first ones."""
+
+    place: str
+    number: int
+    text: Callable[[Sequence[Outcome]], str]
+
+
+class Noted(NamedTuple):
+    """The note last put down. `position`: what `Store.written_at` was then, where the store has a feed."""
+
+    number: int
+    text: str
+    position: str | None = None
+
+
+@runtime_checkable
+class CanNote(Protocol):
+    """Puts down what came of its changes, in the transaction that writes them: so a run that was killed before the journal
+    knew of it is told just what it did, however the store or others have altered the records."""
+
+    batch: int
+
+    def apply_noted(self, store: Store, type: str, changes: Sequence[Change], note: Note) -> list[Outcome]:
+        """As `apply`. A store in which nothing can be put down writes all the same."""
+        ...
+
+    def noted(self, store: Store, type: str, place: str) -> Noted | None:
+        """The note that is there."""
+        ...
 
 
 Load = Callable[[Sequence[Sequence[Any]]], bool]

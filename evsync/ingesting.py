@@ -15,6 +15,7 @@ from evsync.projections.feeding import Following, enter_feed, follow
 from evsync.projections.guarding import Allowed, Tripped, guard
 from evsync.projections.ingest import Adoption, Counts, Ingest
 from evsync.projections.merge import Rules
+from evsync.projections.noting import recall
 from evsync.projections.references import forget_expected, reader_of
 from evsync.projections.replicas import (
     BindingState,
@@ -91,6 +92,8 @@ class _Observing:
             if store.name in errors:
                 continue
             try:
+                for type in store.types:
+                    recall(journal, store, type, binding_state(journal, store.name, type))
                 lost = self._follow(store, following, staged, accept_gap)
                 self._set_up(store)
             except (StoreError, OSError) as error:

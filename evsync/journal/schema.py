@@ -217,7 +217,14 @@ CREATE TABLE written (                   -- records that evsync wrote to a store
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: Final[dict[int, str]] = {1: _FORMAT_1, 2: _FORMAT_2, 3: _FORMAT_3, 4: _FORMAT_4, 5: _FORMAT_5}
+_FORMAT_6: Final = r"""
+-- The last note that the store put down of what was written to it, and of which the replicas know.
+ALTER TABLE binding ADD COLUMN noted INTEGER NOT NULL DEFAULT 0;
+"""
+
+MIGRATIONS: Final[dict[int, str]] = {
+    1: _FORMAT_1, 2: _FORMAT_2, 3: _FORMAT_3, 4: _FORMAT_4, 5: _FORMAT_5, 6: _FORMAT_6,
+}  # fmt: skip
 FORMAT: Final = max(MIGRATIONS)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from evsync.accessor import Accessor, CanApply, Change, Outcome, Row, Verdict
+from evsync.accessor import Accessor, CanApply, CanNote, Change, Note, Outcome, Row, Verdict
 from evsync.data import Data, join_key
 from evsync.errors import BrokenStore, EvsyncError, Refused, Retry
 from evsync.journal.event import Fields
@@ -75,15 +76,39 @@ def change_of(
     return Change(action, id, name, values, judge)
 
 
+class Noting(NamedTuple):
+    """What the store is to put down of a batch: see `evsync.accessor.Note`, with effects for outcomes."""
+
+    place: str
+    number: int
+    text: Callable[[Sequence[Effect]], str]
+
+
 def write(
-    store: Store, reader: Reader, steps: Sequence[Step], changes: Sequence[Change], judges: Sequence[Judge]
+    store: Store,
+    reader: Reader,
+    steps: Sequence[Step],
+    changes: Sequence[Change],
+    judges: Sequence[Judge],
+    noting: Noting | None = None,
 ) -> list[Effect]:
     """Write them; one effect per step. Raises StoreError where the store as a whole is in trouble."""
     type = reader.binding.type
     accessor = store.accessor(type)
+
+    def effects(outcomes: Sequence[Outcome]) -> list[Effect]:
+        return [
+            _effect(reader, step, change, judge.wanted, outcome)
+            for step, change, judge, outcome in zip(steps, changes, judges, outcomes, strict=False)
+        ]
+
     if isinstance(accessor, CanApply):
         try:
-            outcomes = accessor.apply(store, type, changes)
+            if noting is not None and isinstance(accessor, CanNote):
+                note = Note(noting.place, noting.number, lambda outcomes: noting.text(effects(outcomes)))
+                outcomes = accessor.apply_noted(store, type, changes, note)
+            else:
+                outcomes = accessor.apply(store, type, changes)
         except EvsyncError:
             raise
         except Exception as error:  # one that the accessor did not foresee is trouble with its store only
@@ -93,10 +118,8 @@ def write(
             ) from error
     else:
         outcomes = [_one(store, accessor, reader, change) for change in changes]
-    return [
-        _effect(reader, step, change, judge.wanted, outcome)
-        for step, change, judge, outcome in zip(steps, changes, judges, outcomes, strict=True)
-    ]
+    assert len(outcomes) == len(steps)
+    return effects(outcomes)
 
 
 def _one(store: Store, accessor: Accessor, reader: Reader, change: Change) -> Outcome:

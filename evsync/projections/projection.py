@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from evsync.accessor import CanCreate, CanDescribe, CanLoad
+from evsync.accessor import CanCreate, CanDescribe, CanLoad, CanNote
 from evsync.errors import EvsyncError, GuardTripped, Retry, Unreachable
 from evsync.journal.event import Fields
 from evsync.journal.journal import Journal, clock
 from evsync.journal.query import open_conflicts
-from evsync.projections.apply import Effect, Judge, batch_size, change_of, write
+from evsync.projections.apply import Effect, Judge, Noting, batch_size, change_of, write
 from evsync.projections.contents import Content, content_of, load_contents
 from evsync.projections.filling import Filled, Filling, batches, is_simple
 from evsync.projections.guards import too_many_deletes
 from evsync.projections.ingest import as_if_written
 from evsync.projections.merge import same_record, view
+from evsync.projections.noting import Put, place_of, text_of
 from evsync.projections.plan import Step, plan
 from evsync.projections.references import Waits, is_referenced, reader_of
 from evsync.projections.replicas import (
@@ -31,6 +32,7 @@ from evsync.projections.replicas import (
     ensure_binding,
     set_cursor,
     set_mapping,
+    set_noted,
 )
 from evsync.projections.staging import Progress
 from evsync.store import Store
@@ -104,6 +106,7 @@ class Projection:
         self.failed: set[str] = set()  # tried in this run already
         self.halved: set[str] = set()  # created without a reference, which is still to be written
         self.retire = is_referenced(store, type)
+        self.noted = 0 if self.state is None else self.state.noted
         self.prepared = False
         self.empty = False
         self.leftovers = self.replicas.any_left_over()  # pending or failing records
@@ -367,7 +370,7 @@ class Projection:
             steps.append(less)
             judges.append(judge)
         effects = write(self.store, self.reader, steps, changes, judges)
-        put: list[tuple[str, int, bytes | None, Any, bool, Any]] = []
+        put: list[Put] = []
         for effect in effects:
             key = effect.step.key
             if effect.state not in ("written", "done"):
@@ -464,15 +467,50 @@ class Projection:
                     continue
                 steps.append(step)
                 judges.append(judge)
-            effects += write(self.store, self.reader, steps, changes, judges)
+            had = {planned.step.key: planned.holds for planned in batch}
+            effects += write(self.store, self.reader, steps, changes, judges, self._noting(had))
         self._remember(batch, effects)
 
+    def _noting(self, had: Mapping[str, Fields | None]) -> Noting | None:
+        """What the store is to put down of a batch, if it can."""
+        place = place_of(self.journal, self.store.name, self.type)
+        if place is None or not isinstance(self.store.accessor(self.type), CanNote):
+            return None
+
+        def text(effects: Sequence[Effect]) -> str:
+            put, forget = self._effected(effects, had)
+            wrote = [effect.step.key for effect in effects if effect.state == "written"]
+            return text_of(self.journal, self.until, put, forget, wrote)
+
+        self.noted += 1
+        return Noting(place, self.noted, text)
+
+    def _effected(
+        self, effects: Sequence[Effect], had: Mapping[str, Fields | None]
+    ) -> tuple[list[Put], list[str]]:
+        """What replicas are to remember of these effects, and which of them are gone. `had`: what the store was taken to
+        hold."""
+        put: list[Put] = []
+        forget: list[str] = []
+        for effect in effects:
+            step = effect.step
+            if effect.state not in ("written", "done"):
+                continue
+            if step.want is None:
+                forget.append(step.key)
+                continue
+            own, fingerprint = effect.content, effect.fingerprint
+            if own is not None:
+                own, fingerprint = self._own_values(step.want, own, fingerprint, had.get(step.key))
+            put.append((step.key, step.seq, fingerprint, effect.id, True, own))
+        return put, forget
+
     def _remember(self, batch: Sequence[Planned], effects: Sequence[Effect]) -> None:
-        put: list[tuple[str, int, bytes | None, Any, bool, Any]] = []
+        put: list[Put] = []
         forget: list[str] = []
         settled: list[str] = []
-        pend: list[str] = []
-        failed: list[Effect] = []
+        pend = [effect.step.key for effect in effects if effect.state == "changed"]
+        failed = [effect for effect in effects if effect.state == "failed"]
         had = {planned.step.key: planned.holds for planned in batch}
         for step, replica, holds, _ in batch:
             if step.key in self.disputed:
@@ -494,22 +532,11 @@ class Projection:
                     local = replica.id if replica.id is None or str(replica.id) != step.key else None
                     put.append((step.key, step.seq, fingerprint, local, True, own))
         for effect in effects:
-            step = effect.step
-            self._count(step, effect.state)
-            if effect.state == "failed":
-                failed.append(effect)
-                continue
-            if effect.state == "changed":
-                pend.append(step.key)
-                continue
-            settled.append(step.key)
-            if step.want is None:
-                forget.append(step.key)
-            else:
-                own, fingerprint = effect.content, effect.fingerprint
-                if own is not None:
-                    own, fingerprint = self._own_values(step.want, own, fingerprint, had.get(step.key))
-                put.append((step.key, step.seq, fingerprint, effect.id, True, own))
+            self._count(effect.step, effect.state)
+        done, gone = self._effected(effects, had)
+        put += done
+        forget += gone
+        settled += [*(key for key, *_ in done), *gone]
         if not (put or forget or settled or pend or failed):
             return
         with self.journal.write():
@@ -523,6 +550,8 @@ class Projection:
                 self.replicas.settle(settled)
                 self.replicas.mended(settled)
             self.replicas.pend(pend)
+            if self.noted > state.noted:
+                set_noted(self.journal, state.id, self.noted)
             now = clock()
             self.leftovers = self.leftovers or bool(failed or pend)
             for effect in failed:

@@ -16,6 +16,7 @@ from evsync.projections.cycles import cuts
 from evsync.projections.guards import too_many_deletes
 from evsync.projections.ingest import Ingest
 from evsync.projections.merge import Rules
+from evsync.projections.noting import recall
 from evsync.projections.projection import Options, Projection, Written
 from evsync.projections.references import reader_of
 from evsync.projections.replicas import (
@@ -64,7 +65,7 @@ def guard_rebuild(
 
 def _recover(journal: Journal, store: Store, type: str) -> None:
     """A run that was killed left writes of which nobody knows whether they took place: look, before more is written."""
-    state = binding_state(journal, store.name, type)
+    state = recall(journal, store, type, binding_state(journal, store.name, type))
     if state is not None and state.intents:
         reader = reader_of(journal, store, type)
         found = stage(journal, store, type, state)

@@ -38,13 +38,15 @@ class Replica(NamedTuple):
 
 class BindingState(NamedTuple):
     """A binding's row: its number, the mapping last used, up to where it was replayed, towards which
-    positions writes were under way whose end nobody saw, and up to where the store's own feed was journalled."""
+    positions writes were under way whose end nobody saw, up to where the store's own feed was journalled, and which of
+    the store's notes was the last (see `noting`)."""
 
     id: int
     mapping: dict[str, Any] | None
     cursor: int
     intents: tuple[int, ...]
     position: str | None
+    noted: int
 
 
 class Quarantined(NamedTuple):
@@ -398,14 +400,14 @@ class Replicas:
 def binding_state(journal: Journal, store: str, type: str) -> BindingState | None:
     """What is known of a type in a store, None if nothing yet."""
     row = journal.connection.execute(
-        "SELECT id, mapping, cursor, intents, position FROM binding WHERE store = ? AND type = ?",
+        "SELECT id, mapping, cursor, intents, position, noted FROM binding WHERE store = ? AND type = ?",
         (store, type),
     ).fetchone()
     if row is None:
         return None
-    id, mapping, cursor, intents, position = row
+    id, mapping, cursor, intents, position, noted = row
     return BindingState(
-        id, mapping and decode(mapping), cursor, tuple(decode(intents)) if intents else (), position
+        id, mapping and decode(mapping), cursor, tuple(decode(intents)) if intents else (), position, noted
     )
 
 
@@ -450,6 +452,11 @@ def add_intent(journal: Journal, state: BindingState, until: int) -> None:
 def clear_intents(journal: Journal, binding: int) -> None:
     """No write is under way any more, inside `write`."""
     journal.connection.execute("UPDATE binding SET intents = NULL WHERE id = ?", (binding,))
+
+
+def set_noted(journal: Journal, binding: int, number: int) -> None:
+    """The store's note of this number is remembered, inside `write`."""
+    journal.connection.execute("UPDATE binding SET noted = ? WHERE id = ?", (number, binding))
 
 
 def set_mark(journal: Journal, binding: int, mark: str | None) -> None:
