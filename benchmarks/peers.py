@@ -54,8 +54,25 @@ for batch in prepared:
     single.insert_events(batch)
 print(first, time.perf_counter() - started)
 """
+DLT_POSTGRES = """
+import os, sys, time
+os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
+os.environ["RUNTIME__LOG_LEVEL"] = "ERROR"
+import dlt
+from dlt.sources.sql_database import sql_table
+source, folder, url = sys.argv[1:]
+def run(name, come_from, destination):
+    started = time.perf_counter()
+    pipeline = dlt.pipeline(name, pipelines_dir=folder, dataset_name="dlt_" + name, destination=destination)
+    pipeline.run(sql_table(come_from, schema=None, table="flight", backend="pyarrow", chunk_size=50_000),
+        write_disposition="append")
+    return time.perf_counter() - started
+there = run("there", f"sqlite:///{source}", dlt.destinations.postgres(url))
+print(there, run("back", url, dlt.destinations.sqlalchemy(f"sqlite:///{folder}/copy.db")))
+"""
 PEERS = {
     "dlt": (("dlt[sql_database,sqlalchemy]", "pyarrow"), DLT),
+    "dlt-postgres": (("dlt[sql_database,sqlalchemy,postgres]", "pyarrow"), DLT_POSTGRES),
     "eventsourcing": (("eventsourcing",), EVENTSOURCING),
 }
 
@@ -75,15 +92,15 @@ def installed(name: str) -> Path | None:
     return python
 
 
-def run(name: str, source: Path, folder: Path) -> tuple[float, float] | None:
-    """The seconds of a peer's two measurements: for dlt a first and a second run, for eventsourcing all rows in
-    batches of 5,000 and 3,000 single appends."""
+def run(name: str, source: Path, folder: Path, *more: str) -> tuple[float, float] | None:
+    """The seconds of a peer's two measurements: for dlt a first and a second run, for dlt-postgres there and back (`more`:
+    the database's URL), for eventsourcing all rows in batches of 5,000 and 3,000 single appends."""
     python = installed(name)
     if python is None:
         return None
     folder.mkdir()
     done = subprocess.run(
-        [python, "-c", PEERS[name][1], source, folder], capture_output=True, text=True, cwd=folder
+        [python, "-c", PEERS[name][1], source, folder, *more], capture_output=True, text=True, cwd=folder
     )
     if done.returncode:
         print(f"{name} is left out: {done.stderr.strip().splitlines()[-1]}")

