@@ -72,7 +72,7 @@ print(there, run("back", url, dlt.destinations.sqlalchemy(f"sqlite:///{folder}/c
 """
 PEERS = {
     "dlt": (("dlt[sql_database,sqlalchemy]", "pyarrow"), DLT),
-    "dlt-postgres": (("dlt[sql_database,sqlalchemy,postgres]", "pyarrow"), DLT_POSTGRES),
+    "dlt-postgres": (("dlt[sql_database,sqlalchemy,postgres]", "psycopg[binary]", "pyarrow"), DLT_POSTGRES),
     "eventsourcing": (("eventsourcing",), EVENTSOURCING),
 }
 

@@ -145,11 +145,10 @@ def main() -> None:
             rows = load(folder / "here.db", given.rows)
             floor = copied(folder / "here.db", server.url)
             halves = [seconds for _, seconds in there_and_back(folder, server.url, rows)]
-            peer = (
-                None
-                if given.no_peers
-                else peers.run("dlt-postgres", folder / "here.db", folder / "dlt", server.url)
-            )
+            peer = None
+            if not given.no_peers:
+                url = server.url.replace("//postgres@", "//postgres:any@")  # dlt insists on a password
+                peer = peers.run("dlt-postgres", folder / "here.db", folder / "dlt", url)
             ways = ("SQLite → PostgreSQL", "PostgreSQL → SQLite")
             for number, way in enumerate(ways):
                 first = halves[2 * number : 2 * number + 2]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from freezegun import freeze_time
 from hypothesis import HealthCheck, settings
+from mariadb_server import LEFT_OUT
 from projects import NOON
 
 # A busy machine is no failure, and what fails for one fails for all: drawn from the test, not from chance.
@@ -22,3 +23,11 @@ def noon() -> Iterator[Any]:
     """It is noon; `tick` and `move_to` change that."""
     with freeze_time(NOON) as frozen:
         yield frozen
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What was left out for want of a server is said, in one line."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    count = sum(LEFT_OUT in str(report.longrepr) for report in skipped)
+    if count:
+        terminalreporter.write_line(f"left out: {count} tests that need MariaDB: {LEFT_OUT}")
