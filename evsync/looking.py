@@ -38,7 +38,7 @@ def proposed(folder: Path, source: str | None, target: str | None) -> proposal.P
     stores: list[Seen] = []
     if source is not None:
         store, seen = _named(source, folder, ())
-        stores.append(_looked(store, seen))
+        stores.append(_looked(store, seen, ()))
         if not stores[0].looks:
             raise UsageError(
                 f"there is nothing to look into in {store.shown_url}",
@@ -47,7 +47,8 @@ def proposed(folder: Path, source: str | None, target: str | None) -> proposal.P
     if target is not None:
         store, seen = _named(target, folder, [seen.store for seen in stores])
         known = stores[0].looks if stores else []
-        seen = seen if _is_yet_to_come(store) else _looked(store, seen)
+        if not _is_yet_to_come(store):
+            seen = _looked(store, seen, {proposal.plain(look.name) for look in known})
         if not seen.looks and not known:
             raise UsageError(
                 f"there is nothing to look into in {store.shown_url}",
@@ -89,8 +90,9 @@ def _is_unreachable(store: Store) -> bool:
     return False
 
 
-def _looked(store: Store, seen: Seen) -> Seen:
-    """A look at each type that the store could hold, and at what there is besides."""
+def _looked(store: Store, seen: Seen, known: Collection[str]) -> Seen:
+    """A look at each type that the store could hold, and at what there is besides. `known`: the types of which another
+    store gives the key."""
     accessor = store.accessor("")
     if not isinstance(accessor, CanDescribe):
         raise UsageError(
@@ -108,6 +110,9 @@ def _looked(store: Store, seen: Seen) -> Seen:
             if len(found) == 1:
                 raise
             look, left_out[type] = None, error.message
+        alone = len(found) == 1 or look is None or proposal.plain(look.name) in known
+        if look is not None and not alone and proposal.is_without_key(look):
+            look, left_out[type] = None, "nothing tells its records apart"
         if look is None:
             del store.places[type]
         else:

@@ -13,7 +13,9 @@ from typing import Any
 import msgspec
 
 from evsync.accessor import ForeignKey, Relations, Way
+from evsync.errors import BadValue
 from evsync.guessing import likeliest, says_when_changed, type_of, unique_in
+from evsync.values import read
 
 GUESSED = "guessed"
 
@@ -143,6 +145,12 @@ def _guessed_key(look: Look) -> Key:
     return Key((likeliest(columns),), why, sure=False)
 
 
+def is_without_key(look: Look) -> bool:
+    """Whether there is nothing by which its records are told apart."""
+    named = look.primary_key or look.relations.unique or not look.samples
+    return not named and unique_in(look.samples, list(look.columns or ())) is None
+
+
 def changed_at_of(look: Look, key: Sequence[str]) -> tuple[str | None, list[str]]:
     """The column that says when a record was changed, if there is exactly one; and those that were not taken."""
     named = [column for column in look.columns or () if says_when_changed(column) and column not in key]
@@ -154,6 +162,19 @@ def _type(look: Look, column: str) -> str:
     """The value type of a column. What is declared as text may be a moment none the less."""
     declared = (look.columns or {}).get(column)
     return declared or type_of(sample.get(column) for sample in look.samples)
+
+
+def _is_naive(look: Look, column: str) -> bool:
+    """Whether times without an offset stand in a column."""
+    if _type(look, column) != "datetime":
+        return False
+    try:
+        found = [
+            read("datetime", value) for sample in look.samples if (value := sample.get(column)) is not None
+        ]
+    except BadValue:
+        return False
+    return any(value.tzinfo is None for value in found)
 
 
 # -- types -----------------------------------------------------------------------------------------------
@@ -303,9 +324,14 @@ class _Types:
                 yield f"{columns} refers to {key.target} by {theirs}, which is neither its key nor its id"
 
     def _place(self, type: Type, look: Look) -> Place:
-        renamed = look.columns is None and type.name != look.type
         place = Place(look.store, {} if look.columns is None else look.options, look.columns is not None)
-        if look.columns is None or renamed:
+        if look.columns is None:
+            if naive := [
+                c for c in type.fields if "://" in look.url and _is_naive(self.looks[type.name][0], c)
+            ]:
+                place.notes.append(
+                    f"the times in {', '.join(naive)} have no offset: where the table's columns insist on one they are refused"
+                )
             return place
         place.fields, missing = _matched(type.fields, look)
         local = {field: place.fields.get(field, field) for field in type.fields}
