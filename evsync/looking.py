@@ -48,7 +48,7 @@ def proposed(folder: Path, source: str | None, target: str | None) -> proposal.P
         store, seen = _named(target, folder, [seen.store for seen in stores])
         known = stores[0].looks if stores else []
         if not _is_yet_to_come(store):
-            seen = _looked(store, seen, {proposal.plain(look.name) for look in known})
+            seen = _looked(store, seen, set(map(proposal.plain, proposal.names_of(known).values())))
         if not seen.looks and not known:
             raise UsageError(
                 f"there is nothing to look into in {store.shown_url}",
@@ -110,7 +110,7 @@ def _looked(store: Store, seen: Seen, known: Collection[str]) -> Seen:
             if len(found) == 1:
                 raise
             look, left_out[type] = None, error.message
-        alone = len(found) == 1 or look is None or proposal.plain(look.name) in known
+        alone = len(found) == 1 or look is None or proposal.plain(look.options.get("table", type)) in known
         if look is not None and not alone and proposal.is_without_key(look):
             look, left_out[type] = None, "nothing tells its records apart"
         if look is None:
@@ -141,6 +141,7 @@ def _look(store: Store, seen: Seen, type: str, options: Mapping[str, str]) -> Lo
         _samples(store, type),
         accessor.relations(store, type) if isinstance(accessor, CanRelate) else Relations(),
         described.guessed,
+        "table" if "table" in accessor.options else None,
     )
 
 
@@ -154,9 +155,12 @@ def _samples(store: Store, type: str) -> list[Mapping[str, Any]]:
 
 def _with_what_it_lacks(store: Store, seen: Seen, known: Sequence[Look]) -> Seen:
     """The target, with the types of the source that are to be created there, under the same names."""
-    here = {proposal.plain(look.name) for look in seen.looks}
+    here = set(map(proposal.plain, proposal.names_of(seen.looks).values()))
+    names = proposal.names_of(known)
     fresh = [
-        look for look in known if not seen.looks or (len(known) > 1 and proposal.plain(look.name) not in here)
+        look
+        for look in known
+        if not seen.looks or (len(known) > 1 and proposal.plain(names[look.type]) not in here)
     ]
     accessor = store.accessor("")
     if (

@@ -22,7 +22,7 @@ GUESSED = "guessed"
 
 class Look(msgspec.Struct, frozen=True):
     """What was seen of one type in one store. `columns` None: it does not exist yet and will be created. `doubtful`:
-    columns whose type only values suggest."""
+    columns whose type only values suggest. `named_by`: the option that leads to it where it is not called as the type."""
 
     store: str
     url: str
@@ -33,11 +33,7 @@ class Look(msgspec.Struct, frozen=True):
     samples: Sequence[Mapping[str, Any]] = ()
     relations: Relations = Relations()
     doubtful: frozenset[str] = frozenset()
-
-    @property
-    def name(self) -> str:
-        """What the type is called: a table of another schema by its own name."""
-        return self.options.get("table", self.type) if "schema" in self.options else self.type
+    named_by: str | None = None
 
     @property
     def id(self) -> str | None:
@@ -186,18 +182,25 @@ def _paired(stores: Sequence[Seen]) -> dict[str, list[Look]]:
     In a folder the type's name is the file's, so it cannot be called otherwise."""
     looks = [look for seen in stores for look in seen.looks]
     if len(stores) > 1 and all(len(seen.looks) == 1 and not seen.url.endswith("/") for seen in stores):
-        return {looks[0].name: looks}
+        return {names_of(stores[0].looks)[looks[0].type]: looks}
     types: dict[str, list[Look]] = {}
     for seen in stores:
-        names = [look.name for look in seen.looks]
+        names = names_of(seen.looks)
         for look in seen.looks:
-            own = look.name if names.count(look.name) == 1 else look.type.replace(".", "_")
+            own = names[look.type]
             # What is to be created is called as where it comes from.
             origin = next((n for n, held in types.items() if held[0].type == look.type), own)
             alike = (known for known in types if plain(known) == plain(own))
             name = origin if look.columns is None else own if look.url.endswith("/") else next(alike, own)
             types.setdefault(name, []).append(look)
     return types
+
+
+def names_of(looks: Sequence[Look]) -> dict[str, str]:
+    """What types are called: a table of another schema by its own name, unless there are two of that."""
+    names = {look.type: look.options["table"] if "schema" in look.options else look.type for look in looks}
+    told = list(names.values())
+    return {type: name if told.count(name) == 1 else type.replace(".", "_") for type, name in names.items()}
 
 
 class _Types:
@@ -303,7 +306,8 @@ class _Types:
             and ((first.columns or {}).get(column) is None or column in first.doubtful)
         )
         type = Type(name, key, fields, doubtful, references, [], [*self._untold(first, references)])
-        type.places = [self._place(type, look) for look in self.looks[name]]
+        for look in self.looks[name]:
+            type.places.append(self._place(type, look))
         return type
 
     def _untold(self, look: Look, references: Mapping[str, str]) -> Iterator[str]:
@@ -324,15 +328,11 @@ class _Types:
                 yield f"{columns} refers to {key.target} by {theirs}, which is neither its key nor its id"
 
     def _place(self, type: Type, look: Look) -> Place:
-        place = Place(look.store, {} if look.columns is None else look.options, look.columns is not None)
         if look.columns is None:
-            if naive := [
-                c for c in type.fields if "://" in look.url and _is_naive(self.looks[type.name][0], c)
-            ]:
-                place.notes.append(
-                    f"the times in {', '.join(naive)} have no offset: where the table's columns insist on one they are refused"
-                )
-            return place
+            return self._place_to_come(type, look)
+        place = Place(look.store, look.options, True)
+        if look.named_by and look.type != type.name:
+            place.options = {look.named_by: look.type, **look.options}
         place.fields, missing = _matched(type.fields, look)
         local = {field: place.fields.get(field, field) for field in type.fields}
         keys = [local[field] for field in type.key.columns]
@@ -344,7 +344,16 @@ class _Types:
             }
             place.changed_at = None if used else place.changed_at
         if candidates:
-            place.notes.append(f"changed_at: not taken: {', '.join(candidates)}")
+            place.notes.append(f"changed_at: could be {' or '.join(candidates)}: not taken")
+        if (
+            not type.key.sure
+            and look is not self.looks[type.name][0]
+            and look.relations.assigned
+            and look.id in keys
+        ):
+            place.notes.append(
+                f"{look.id}: numbered by {look.store}, too: what has one number would be taken for one record"
+            )
         if lost := [field for field in type.key.columns if field in missing]:
             place.notes.append(f"TO DO: say in `fields` which of its columns is the key's {', '.join(lost)}")
         for field, target in type.references.items():
@@ -358,25 +367,45 @@ class _Types:
             place.notes.append(f"has no column for: {', '.join(lacks)}")
         return place
 
+    def _place_to_come(self, type: Type, look: Look) -> Place:
+        """A table or file that will be created as the type's first one is."""
+        place = Place(look.store, {}, False)
+        place.by_key = [
+            field for field in type.places[0].by_key if self._own_id(look.store, type.references[field])
+        ]
+        naive = [field for field in type.fields if _is_naive(self.looks[type.name][0], field)]
+        if naive and "://" in look.url:
+            place.notes.append(
+                f"the times in {', '.join(naive)} have no offset: a column that insists on one refuses them"
+            )
+        return place
+
     def _by_key(self, place: Place, look: Look, field: str, column: str, target: str) -> None:
         """Whether a reference's column holds the key, although the store has ids of its own."""
-        other = self._in(look.store, target)
-        if other is None or other.columns is None or other.id is None:
-            return
-        theirs, _ = _matched(dict.fromkeys(self.keys[target].columns, ""), other)
-        if other.id in (theirs.get(name, name) for name in self.keys[target].columns):
+        id = self._own_id(look.store, target)
+        if id is None:
             return
         pointing = [
             key.target_columns[at] for key, at in _pointing(look, column) if at < len(key.target_columns)
         ]
         if not pointing:
             place.notes.append(
-                f"{column}: taken for the {other.id} of {target}; if it holds its key: by_key = [{field!r}]"
+                f"{column}: taken for the {id} of {target}; if it holds its key: by_key = [{field!r}]"
             )
-        elif other.id not in pointing and len(self.keys[target].columns) == 1:
-            name = self.keys[target].columns[0]
-            if theirs.get(name, name) in pointing:
-                place.by_key.append(field)
+        elif id not in pointing and set(self._key_in(look.store, target)).intersection(pointing):
+            place.by_key.append(field)
+
+    def _own_id(self, store: str, type: str) -> str | None:
+        """What a store's own ids of a type stand in, if it does not know its records by the key."""
+        look = self._in(store, type)
+        return None if look is None or look.id in self._key_in(store, type) else look.id
+
+    def _key_in(self, store: str, type: str) -> list[str]:
+        """What a store calls the fields of a type's key."""
+        look = self._in(store, type)
+        columns = self.keys[type].columns
+        found = {} if look is None else _matched(dict.fromkeys(columns, ""), look)[0]
+        return [found.get(column, column) for column in columns]
 
 
 def _pointing(look: Look, column: str) -> list[tuple[ForeignKey, int]]:
