@@ -253,10 +253,10 @@ class _Types:
         for key, place in _pointing(look, column):
             name = self._names.get((look.store, key.target))
             other = None if name is None else self._in(look.store, name)
-            if name is None or other is None or (key.target, column) in met:
+            if name is None or other is None:
                 continue
             theirs = key.target_columns[place] if place < len(key.target_columns) else ""
-            if key.target != look.type or theirs != column:
+            if (key.target, theirs) not in met:
                 third = self._target(other, theirs, met | {(look.type, column)})
                 if third is not None:
                     return third
@@ -313,19 +313,18 @@ class _Types:
     def _untold(self, look: Look, references: Mapping[str, str]) -> Iterator[str]:
         """Of foreign keys that are no references."""
         for key in look.relations.foreign_keys:
-            if all(column in references for column in key.columns):
-                continue
-            columns = ", ".join(key.columns)
+            columns, target = ", ".join(key.columns), self._names.get((look.store, key.target))
             if len(key.columns) > 1:
                 yield f"{columns} together refer to {key.target}: told by no reference"
-            elif (look.store, key.target) not in self._names:
+            elif key.columns[0] in references:
+                continue
+            elif target is None:
                 yield f"{columns} refers to {key.target}, which is left out"
-            elif (
-                key.columns != look.primary_key
-                or key.columns == self.keys[self._names[look.store, look.type]].columns
-            ):
+            elif self._target(look, key.columns[0]) is not None:
+                yield f"{columns} refers to {target}, whose key is made of keys of this type: told by no reference"
+            else:
                 theirs = ", ".join(key.target_columns)
-                yield f"{columns} refers to {key.target} by {theirs}, which is neither its key nor its id"
+                yield f"{columns} refers to {target} by {theirs}, which is neither its key nor its id"
 
     def _place(self, type: Type, look: Look) -> Place:
         if look.columns is None:
