@@ -23,6 +23,7 @@ _KEY_WORD = re.compile(
 )
 _NAME = re.compile(r"(^|[^a-z])name([^a-z]|$)", re.I)
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_REFERS = re.compile(r"(.+)[ _](id|no|nr|number|code|key|uuid)\Z")
 _CHANGED = re.compile(
     r"(date|last|when|time)?(updated?|modified|changed?|modification|edited)(at|on|time|date|timestamp)?\Z"
 )
@@ -93,3 +94,13 @@ def _tells_apart(columns: Sequence[str], samples: Sequence[Mapping[str, Any]]) -
 def says_when_changed(column: str) -> bool:
     """Whether a column is called like one that says when a record was changed."""
     return _CHANGED.match(re.sub(r"[\W_]", "", column).lower()) is not None
+
+
+def may_refer_to(column: str, types: Iterable[str]) -> str | None:
+    """The type that a column is called after, as `customer_id` is after `customers`."""
+    found = _REFERS.match(_HUMP.sub("_", column).lower())
+    if found is None:
+        return None
+    stem = re.sub(r"[\W_]", "", found[1])
+    plurals = {stem, f"{stem}s", f"{stem}es", re.sub(r"y\Z", "ies", stem)}
+    return next((type for type in types if re.sub(r"[\W_]", "", type).lower() in plurals), None)

@@ -14,7 +14,7 @@ import msgspec
 
 from evsync.accessor import ForeignKey, Relations, Way
 from evsync.errors import BadValue
-from evsync.guessing import likeliest, says_when_changed, type_of, unique_in
+from evsync.guessing import likeliest, may_refer_to, says_when_changed, type_of, unique_in
 from evsync.values import read
 
 GUESSED = "guessed"
@@ -325,6 +325,15 @@ class _Types:
             else:
                 theirs = ", ".join(key.target_columns)
                 yield f"{columns} refers to {target} by {theirs}, which is neither its key nor its id"
+        pointing = {column for key in look.relations.foreign_keys for column in key.columns}
+        name = self._names[look.store, look.type]
+        for column in look.columns or ():
+            target = may_refer_to(column, (other for other in self.looks if other != name))
+            if target is not None and column not in pointing and column != look.id:
+                yield (
+                    f"{column} may refer to {target}, though no foreign key says so; then write: references ="
+                    f" {{ {column} = {target!r} }}, and its type as the key of {target} has it"
+                )
 
     def _place(self, type: Type, look: Look) -> Place:
         if look.columns is None:

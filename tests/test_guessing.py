@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from evsync.guessing import says_when_changed, type_of, unique_in
+from evsync.guessing import may_refer_to, says_when_changed, type_of, unique_in
 
 TYPES = [
     (["1", "-20", "0"], "int"),
@@ -76,3 +76,24 @@ def test_columns_that_say_when_a_record_was_changed(name: str) -> None:
 @pytest.mark.parametrize("name", ["created_at", "exchange", "unchanged_since", "updated_by", "changes"])
 def test_columns_that_do_not(name: str) -> None:
     assert not says_when_changed(name)
+
+
+TYPES_THERE = ["customers", "Order Lines", "country", "boxes", "cities"]
+
+
+@pytest.mark.parametrize(
+    ("column", "type"),
+    [
+        ("customer_id", "customers"),
+        ("CustomerID", "customers"),
+        ("orderLineNo", "Order Lines"),
+        ("country_code", "country"),
+        ("box_nr", "boxes"),
+        ("city_id", "cities"),
+        ("customer", None),
+        ("id", None),
+        ("boss_id", None),
+    ],
+)
+def test_the_type_that_a_column_is_called_after(column: str, type: str | None) -> None:
+    assert may_refer_to(column, TYPES_THERE) == type

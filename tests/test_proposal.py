@@ -291,6 +291,16 @@ def test_a_foreign_key_to_neither_key_nor_id_is_told() -> None:
     assert undecided == ["[types.calls] phone refers to people by phone, which is neither its key nor its id"]
 
 
+def test_a_reference_that_only_a_name_suggests_is_asked_about_and_not_made() -> None:
+    orders = table("orders", {"number": "str", "customer_id": "int"}, ("number",))
+    _, config, undecided = proposed(CUSTOMERS, orders)
+    assert config.types["orders"].references == {}
+    assert undecided == [
+        "[types.orders] customer_id may refer to customers, though no foreign key says so; then write: references ="
+        " { customer_id = 'customers' }, and its type as the key of customers has it"
+    ]
+
+
 def test_a_column_that_holds_the_key_though_the_store_has_ids_is_by_key() -> None:
     letters = table("letters", {"no": "int", "to": "str"}, ("no",), refers=[("to", "customers", "email")])
     _, config, _ = proposed(CUSTOMERS, letters)
