@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from accessors import postgres_capture as capture
 from accessors import postgres_feed as feed
 from accessors import postgres_noting as noting
+from accessors import postgres_relations as related
 from accessors import postgres_schema as schema
 from accessors.postgres_connection import (
     Connection,
@@ -19,11 +20,25 @@ from accessors.postgres_connection import (
     writing,
 )
 from accessors.postgres_loading import loading
+from accessors.postgres_offer import ways
 from accessors.postgres_records import Found, Records
 from accessors.postgres_writing import Writing
 from accessors.waiting import changing
 from accessors.waiting import until as waited
-from evsync.accessor import Accessor, Captured, Change, Fed, Load, Note, Noted, Outcome, Reached, Row
+from evsync.accessor import (
+    Accessor,
+    Captured,
+    Change,
+    Fed,
+    Load,
+    Note,
+    Noted,
+    Outcome,
+    Reached,
+    Relations,
+    Row,
+    Way,
+)
 from evsync.binding import Description
 from evsync.data import Data
 from evsync.errors import Refused, StoreError
@@ -176,6 +191,10 @@ class PostgresAccessor(Accessor):
         with reading(store) as connection:
             return capture.status(connection, store)
 
+    def ways(self, store: Store) -> list[Way]:
+        with reading(store) as connection:
+            return ways(connection, store)
+
     def waking(self, store: Store, stop: Callable[[], bool]) -> Iterator[None]:
         """See evsync.accessor.CanWake: the log grows with every change."""
         with opened(store) as connection:
@@ -199,6 +218,18 @@ class PostgresAccessor(Accessor):
         """Every table that the user may read, a type each."""
         with reading(store) as connection:
             return schema.discover(connection)
+
+    def relations(self, store: Store, type: str) -> Relations:
+        with reading(store) as connection:
+            return related.relations(connection, schema.existing(connection, store, type))
+
+    def left_out(self, store: Store) -> dict[str, str]:
+        with reading(store) as connection:
+            return related.left_out(connection)
+
+    def why_not_created(self, store: Store) -> str | None:
+        with reading(store) as connection:
+            return related.why_not_created(connection)
 
     def check(self, store: Store, type: str) -> str | None:
         try:

@@ -12,7 +12,7 @@ from evsync.store import Store
 
 _KINDS = {"r": "table", "p": "table", "f": "foreign table", "v": "view", "m": "materialized view"}
 _IDENTITIES = {"a": "always", "d": "default"}
-_NOT_THE_USERS = "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_t%'"
+NOT_THE_USERS = "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_t%'"
 
 # An array of these types is no array in its text.
 _VECTORS = "('int2vector', 'oidvector')"
@@ -24,7 +24,7 @@ SELECT c.oid, n.nspname, c.relkind, c.relhasrules AND c.relkind IN ('r', 'p'), c
     SELECT 1 FROM pg_trigger g JOIN pg_partition_tree(c.oid) p ON g.tgrelid = p.relid
     WHERE NOT g.tgisinternal AND g.tgenabled <> 'D'))
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relname = $1 AND c.relkind IN ('r', 'p', 'f', 'v', 'm') AND {_NOT_THE_USERS}
+WHERE c.relname = $1 AND c.relkind IN ('r', 'p', 'f', 'v', 'm') AND {NOT_THE_USERS}
 """
 
 # Down from each column's type: from a domain to its base, from an array to its elements.
@@ -60,8 +60,8 @@ ORDER BY a.attnum
 _TABLES = f"""
 SELECT c.relname, n.nspname, pg_table_is_visible(c.oid)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition AND {_NOT_THE_USERS} AND c.relname NOT LIKE '\\_evsync\\_%'
-  AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+WHERE c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition AND {NOT_THE_USERS}
+  AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AND NOT starts_with(c.relname, '_evsync_')
   AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
 ORDER BY 2, 1
 """
@@ -156,7 +156,7 @@ def _names(connection: Connection, schema: str | None) -> list[str]:
     where = "pg_table_is_visible(c.oid)" if schema is None else "n.nspname = $1"
     sql = (
         "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        f" WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm') AND {_NOT_THE_USERS} AND {where} ORDER BY 1"
+        f" WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm') AND {NOT_THE_USERS} AND {where} ORDER BY 1"
     )
     return [row[0] for row in connection.execute(sql.encode(), None if schema is None else [schema])]
 

@@ -9,13 +9,26 @@ from typing import Any, ClassVar
 
 from accessors import sqlite_capture as capture
 from accessors import sqlite_feed as feed
+from accessors import sqlite_relations as related
 from accessors import sqlite_schema as schema
 from accessors.marks import database_mark
 from accessors.sqlite_connection import connected, reading, writable, writing
 from accessors.sqlite_loading import Loading, can_be_loaded
 from accessors.sqlite_records import Found, Handle, Records
 from accessors.waiting import changing
-from evsync.accessor import Accessor, Captured, Change, Fed, Load, Missed, Outcome, Reached, Row
+from evsync.accessor import (
+    Accessor,
+    Captured,
+    Change,
+    Fed,
+    Load,
+    Missed,
+    Outcome,
+    Reached,
+    Relations,
+    Row,
+    Way,
+)
 from evsync.binding import Description, nearest
 from evsync.data import Data
 from evsync.errors import ConfigError, Refused, Retry, StoreError, Unreachable
@@ -178,6 +191,10 @@ class SqliteAccessor(Accessor):
         with reading(store) as connection:
             return feed.status(connection, store)
 
+    def ways(self, store: Store) -> list[Way]:
+        with reading(store) as connection:
+            return related.ways(connection, store)
+
     def waking(self, store: Store, stop: Callable[[], bool]) -> Iterator[None]:
         """See evsync.accessor.CanWake. The version that SQLite tells changes with each commit of somebody else."""
         with connected(store) as connection:
@@ -211,6 +228,18 @@ class SqliteAccessor(Accessor):
             names = [name for name in database.table_names() if not name.startswith("sqlite_")]
             virtual = tuple(f"{name}_" for name in names if database.table(name).virtual_table_using)
             return {name: {} for name in names if not name.startswith((capture.PREFIX, *virtual))}
+
+    def relations(self, store: Store, type: str) -> Relations:
+        with reading(store) as connection:
+            return related.relations(connection, schema.existing(connection, store, type))
+
+    def left_out(self, store: Store) -> dict[str, str]:
+        taken = set(self.discover(store))
+        with reading(store) as connection:
+            return related.left_out(connection, taken)
+
+    def why_not_created(self, store: Store) -> str | None:
+        return related.why_not_created(store.path)
 
     def check(self, store: Store, type: str) -> str | None:
         try:

@@ -207,6 +207,44 @@ class CanDiscover(Protocol):
     def discover(self, store: Store) -> dict[str, dict[str, str]]: ...
 
 
+class ForeignKey(msgspec.Struct, frozen=True):
+    """`columns` hold the values of `target_columns` in what `discover` calls `target`."""
+
+    columns: tuple[str, ...]
+    target: str
+    target_columns: tuple[str, ...]
+
+
+class Relations(msgspec.Struct, frozen=True):
+    """What a store says of a type besides its columns, in its own names. `unique`: which columns besides the primary
+    key tell records apart, and are never null; the best first. `assigned`: the store numbers the primary key by itself."""
+
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    unique: tuple[tuple[str, ...], ...] = ()
+    assigned: bool = False
+
+
+@runtime_checkable
+class CanRelate(Protocol):
+    """Says how types hang together. Only `evsync init` asks."""
+
+    def relations(self, store: Store, type: str) -> Relations: ...
+
+
+@runtime_checkable
+class CanLeaveOut(Protocol):
+    """Names what there is besides what `discover` names, and says why it is no type: `{"totals": "a view"}`."""
+
+    def left_out(self, store: Store) -> dict[str, str]: ...
+
+
+@runtime_checkable
+class CanRefuseCreation(Protocol):
+    """Says why nothing could be created in the store, or None, without touching anything."""
+
+    def why_not_created(self, store: Store) -> str | None: ...
+
+
 @runtime_checkable
 class CanCheck(Protocol):
     """Looks whether the store can be written; answers with what is wrong, or None."""
@@ -342,6 +380,22 @@ class Captured(msgspec.Struct):
     waiting: int | None = None
     retained: int | None = None
     types: list[str] = []  # whose changes are captured
+
+
+class Way(msgspec.Struct, frozen=True):
+    """A way in which changes could be captured. `mode`: what the option `capture` calls it; `means`: what would tell them;
+    `needs`: what has to be done first, nothing if `install` would do as it is."""
+
+    mode: str
+    means: str
+    needs: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class CanOfferCapture(Protocol):
+    """Says, without touching anything, in which ways the changes of all types of the store could be captured, the best first."""
+
+    def ways(self, store: Store) -> list[Way]: ...
 
 
 @runtime_checkable

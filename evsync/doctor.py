@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from evsync.accessor import CanCheck
@@ -24,7 +24,7 @@ from evsync.linked import Linked
 from evsync.projections.guarding import Allowed, guard
 from evsync.projections.guards import mapping_changed
 from evsync.projections.replicas import BindingState, Quarantined, binding_state, frozen_types, mapped_fields
-from evsync.projections.staging import Staged, stage
+from evsync.projections.staging import Staged, ids_ahead, stage
 from evsync.store import Store
 
 if TYPE_CHECKING:
@@ -61,8 +61,9 @@ def examine(synchronizer: Synchronizer) -> dict[str, Any]:
             if store.name in troubles:
                 checks.append(_trouble(store, troubles[store.name]))
                 continue
-            for type in store.types:
-                checks += _Examination(synchronizer, journal, store, type, bound).checks()
+            for number, type in enumerate(store.types):
+                read = store.types[:number]
+                checks += _Examination(synchronizer, journal, store, type, bound, read).checks()
     finally:
         if own:
             journal.close()
@@ -162,10 +163,17 @@ class _Examination:
     """Examines one type in one store."""
 
     def __init__(
-        self, synchronizer: Synchronizer, journal: Journal, store: Store, type: str, bound: Bound
+        self,
+        synchronizer: Synchronizer,
+        journal: Journal,
+        store: Store,
+        type: str,
+        bound: Bound,
+        read: Collection[str],
     ) -> None:
+        """`read`: the types of the store that were examined before."""
         self._synchronizer, self._journal, self._bound = synchronizer, journal, bound
-        self._store, self._type = store, type
+        self._store, self._type, self._read = store, type, read
 
     def checks(self) -> list[Check]:
         """All that can be found out. Never raises."""
@@ -185,6 +193,9 @@ class _Examination:
         binding = store.binding(type)
         state = binding_state(self._journal, store.name, type)
         try:
+            for parent in {field.references for field in binding.translated} - set(self._read):
+                if parent is not None and (store.name, parent) not in self._bound.missing:
+                    ids_ahead(self._journal, store, parent)  # of its own type, or one that comes later
             found = stage(self._journal, store, type, state)
         except DuplicateKey as error:
             yield self._ok("reachable", store.shown_url)

@@ -255,3 +255,24 @@ def test_without_stores(tmp_path: Path) -> None:
     with Synchronizer.from_config(load_config(tmp_path / "evsync.toml")) as synchronizer:
         [_, found] = synchronizer.doctor()["checks"]
     assert (found["check"], found["ok"]) == ("stores", False)
+
+
+def test_records_that_refer_to_what_is_read_later_are_well_before_the_first_ingest(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "crm.db")) as connection:
+        connection.executescript(
+            "create table staff (id integer primary key, login text, boss integer, team integer);"
+            "create table team (id integer primary key, name text);"
+            "insert into staff values (1, 'yan', null, 5), (2, 'zoe', 1, 5); insert into team values (5, 'A')"
+        )
+    (tmp_path / "evsync.toml").write_text(
+        '[types.staff]\nkey = ["login"]\nreferences = { boss = "staff", team = "team" }\n'
+        '[types.team]\nkey = ["name"]\n'
+        '[stores.crm]\nurl = "sqlite:crm.db"\n[stores.crm.types.staff]\n[stores.crm.types.team]\n',
+        encoding="utf-8",
+    )
+    with Synchronizer.from_config(load_config(tmp_path / "evsync.toml")) as sync:
+        document = sync.doctor()
+        assert document["ok"], document
+        with closing(sqlite3.connect(tmp_path / "crm.db")) as connection, connection:
+            connection.execute("update staff set boss = 9 where id = 2")
+        assert not sync.doctor()["ok"]

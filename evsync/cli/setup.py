@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import islice
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated
+import os
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from evsync.cli import output
 from evsync.cli.options import ConfigOption, DebugOption, JsonOption, opened
 from evsync.config import FILE_NAME, parse_config
-from evsync.errors import Unreachable, UsageError
-
-if TYPE_CHECKING:
-    from evsync.proposal import Look
-    from evsync.store import Store
-
-SAMPLED = 1000
-"""How many records are looked at to guess types and keys."""
+from evsync.errors import UsageError
 
 
 def init(
@@ -41,13 +34,14 @@ def init(
 ) -> int:
     """Write a first evsync.toml.
 
-    With --from and --to it looks into your stores and proposes types, keys and fields; look over what it
-    marks as guessed."""
+    With --from and --to it looks into your stores and proposes types, keys, references and fields; look over what it
+    could not decide. A password in a URL is not written down."""
     if targets and len(targets) > 1:
         raise UsageError(
             "--to can be given once", "write the further stores into evsync.toml like the second one"
         )
     target = targets[0] if targets else None
+    undecided: list[str] = []
     if example:
         if source or target:
             raise UsageError("--example brings its own stores", "leave out --from and --to")
@@ -58,15 +52,20 @@ def init(
         path = folder / FILE_NAME
         if path.exists() and not force:
             raise UsageError(f"{path} exists", "nothing was written; --force replaces it")
-        text = _proposed(folder, source, target)
+        text, undecided = _proposed(folder, source, target)
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         written = [path]
     if json:
-        output.document({"ok": True, "command": "init", "files": [str(path) for path in written]})
+        output.document(
+            {"ok": True, "command": "init", "files": [str(path) for path in written], "undecided": undecided}
+        )
         return 0
     for path in written:
         output.line(f"wrote {output.escape(str(path))}")
+    output.flush()
+    for point in undecided:
+        output.say(f"look over: {output.escape(point)}")
     move = "" if folder.resolve() == Path.cwd() else f"cd {output.escape(str(folder))}, then "
     output.say(f"next: {move}" + ("evsync ingest" if example or source else "edit it and run evsync doctor"))
     return 0
@@ -104,83 +103,15 @@ def doctor(config: ConfigOption = None, json: JsonOption = False, debug: DebugOp
     return 0 if document["ok"] else 1
 
 
-# -- looking into stores ----------------------------------------------------------------------------------
+def _proposed(folder: Path, source: str | None, target: str | None) -> tuple[str, list[str]]:
+    """The text of the file, and what is open in it."""
+    from evsync import looking, proposal_text
 
-
-def _proposed(folder: Path, source: str | None, target: str | None) -> str:
-    from evsync import proposal
-
-    looks: list[Look] = []
-    if source is not None:
-        looks += _looks(_store(source, folder, []), target=False)
-    if target is not None:
-        store = _store(target, folder, [look.store for look in looks])
-        found = _looks(store, target=True)
-        known = [look.type for look in looks]
-        if not found and not known:
-            raise UsageError(
-                f"there is nothing to look into in {target}", "name a store that holds data: --from URL"
-            )
-        # What the target does not hold yet is to be created there, under the same name.
-        fresh = [name for name in known if not found] or [
-            name for name in known if len(known) > 1 and name not in {look.type for look in found}
-        ]
-        looks += found + [proposal.Look(store.name, target, name) for name in fresh]
-    text = proposal.propose(looks) if looks else proposal.TEMPLATE
-    parse_config(text, folder / FILE_NAME)  # what we propose is what we accept
-    return text
-
-
-def _store(url: str, folder: Path, taken: list[str]) -> Store:
-    from evsync import plugins
-    from evsync.store import Store
-
-    scheme, _, path = url.partition(":")
-    accessor = plugins.accessor(scheme, where=f"the URL {url!r}")
-    name = PurePosixPath(path.partition("?")[0]).stem or scheme
-    if name in taken:
-        name = f"{name}-{scheme}"
-    store = Store(name if name not in taken else f"{name}-2", url, accessor=accessor, root=folder)
-    if not url.endswith("/") and store.path.is_dir():
-        return _store(url + "/", folder, taken)
-    return store
-
-
-def _looks(store: Store, target: bool) -> list[Look]:
-    """A look at each type that the store could hold; none for a target that does not exist."""
-    from evsync.accessor import CanDescribe, CanDiscover
-    from evsync.binding import Binding, Field, PlaceSpec
-    from evsync.proposal import Look
-
-    accessor = store.accessor("")
-    if not isinstance(accessor, CanDescribe):
-        raise UsageError(
-            f"a store like {store.url!r} cannot say what it holds",
-            "run evsync init without it, and write it by hand",
-        )
-    try:
-        found = accessor.discover(store) if isinstance(accessor, CanDiscover) else {store.name: {}}
-    except Unreachable:
-        if target:
-            return []
-        raise
-    looks = []
-    for type, options in found.items():
-        store.places[type] = PlaceSpec(options=options)
-        described = accessor.describe(store, type)
-        if described is None or not described.columns:
-            continue
-        columns = described.columns
-        fields = tuple(Field(name, name, columns[name] or "str") for name in sorted(columns))
-        key = described.primary_key or tuple(columns)[:1]
-        store.bind(Binding(type, key, fields, options=options))
-        rows = accessor.find(store, type)
-        samples = [data.fields for data in islice(rows, SAMPLED)]
-        if hasattr(rows, "close"):
-            rows.close()
-        looks.append(Look(store.name, store.url, type, options, columns, described.primary_key, samples))
-    if not looks and not target:
-        raise UsageError(
-            f"there is nothing to look into in {store.url}", "it exists, but holds no table or record"
-        )
-    return looks
+    if source is None and target is None:
+        parse_config(proposal_text.TEMPLATE, folder / FILE_NAME)
+        return proposal_text.TEMPLATE, []
+    found = looking.proposed(folder, source, target)
+    text = proposal_text.written(found)
+    variables = {name: value for seen in found.stores for name, value in seen.variables.items()}
+    parse_config(text, folder / FILE_NAME, {**os.environ, **variables})  # what we propose is what we accept
+    return text, found.undecided

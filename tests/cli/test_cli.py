@@ -364,7 +364,7 @@ def test_verify(synced: Project) -> None:
     assert synced("verify").out.startswith("intact: 4 events")
 
 
-# -- init and doctor ---------------------------------------------------------------------------------------
+# -- doctor ------------------------------------------------------------------------------------------------
 
 
 def test_doctor(synced: Project) -> None:
@@ -378,42 +378,6 @@ def test_doctor(synced: Project) -> None:
     ended = synced("doctor")
     assert ended.code == 1
     assert "people" in ended.err
-
-
-def test_init_by_looking_into_stores(project: Project) -> None:
-    ended = project("init", "--force", "--from", "sqlite:crm.db", "--to", "csv:copy.csv", "--json")
-    assert ended.code == 0
-    assert ended.json == {"ok": True, "command": "init", "files": ["evsync.toml"]}
-    assert project("sync").code == 0
-    assert "Ann" in project.read("copy.csv")
-
-
-def test_init_overwrites_nothing(project: Project) -> None:
-    before = project.read("evsync.toml")
-    assert project("init").code == 2
-    assert project("init", "--example").code == 2
-    assert project.read("evsync.toml") == before
-
-
-def test_init_of_a_store_that_is_not_there(tmp_path: Path) -> None:
-    ended = Project(tmp_path)("init", "--from", "sqlite:none.db")
-    assert ended.code == 3
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_init_without_anything_writes_a_template(tmp_path: Path) -> None:
-    project = Project(tmp_path)
-    assert project("init").code == 0
-    ended = project("ingest")
-    assert ended.code == 2
-    assert "store" in ended.err
-
-
-def test_init_lays_out_the_example(tmp_path: Path) -> None:
-    ended = Project(tmp_path)("init", "--example", "fleet")
-    assert ended.code == 0
-    assert "evsync ingest" in ended.err
-    assert Project(tmp_path / "fleet")("sync").code == 0
 
 
 # -- what all commands share -------------------------------------------------------------------------------
