@@ -85,7 +85,8 @@ class Following:
         number = 0
         for fed in from_store(self.store, accessor.changes(self.store, since, until)):
             if isinstance(fed, Reached):
-                self.reached = fed.position
+                if self.reached is None or place(self.reached) <= place(fed.position):
+                    self.reached = fed.position
                 continue
             if isinstance(fed, Missed):
                 self.missed[fed.type] = fed.why
