@@ -172,7 +172,8 @@ class Writing:
             dialect = self._connection.dialect
             raise dialect.translated(error, self._records.store, by_record=True) from error
         except (UnicodeError, TypeError, ValueError, OverflowError) as error:
-            raise Refused(f"{self._records}: the driver does not take it: {error}") from error
+            where = f"{self._records}{_too_long(writes)}"
+            raise Refused(f"{where}: the driver does not take it: {error}") from error
         return told
 
     def _insert(self, columns: Sequence[str], writes: Sequence[Write]) -> Iterator[Found | None]:
@@ -339,4 +340,13 @@ def _hint(column: Column) -> str:
         )
     if column.kind in ("zoned", "utc"):
         return "it holds instants, so a time needs an offset"
+    return ""
+
+
+def _too_long(writes: Sequence[Write]) -> str:
+    """The column of a whole number that is the likely reason, as drivers know 64 bits."""
+    for write in writes:
+        for name, typed in zip(write.columns, write.typed, strict=True):
+            if isinstance(typed, int) and not -(2**63) <= typed < 2**63:
+                return f", column {name!r}"
     return ""
