@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import mariadb_server
 import psycopg
 from postgres_server import fresh_database
 
@@ -29,6 +30,10 @@ def _file(scheme: str, suffix: str) -> Place:
     return lambda name, folder, stack: f"{scheme}:{folder / name}.{suffix}"
 
 
+def _mariadb(name: str, folder: Path, stack: ExitStack) -> str:
+    return stack.enter_context(mariadb_server.fresh_database())
+
+
 def _postgres(name: str, folder: Path, stack: ExitStack) -> str:
     return stack.enter_context(postgres_database())
 
@@ -42,6 +47,8 @@ KINDS: Mapping[str, Kind] = {
     "jsonl": Kind(_file("jsonl", "jsonl")),
     "postgresql": Kind(_postgres, {"capture": "scan"}),
     "postgresql wal": Kind(_postgres, {"capture": "wal"}, feeds=True),
+    "sql:sqlite": Kind(lambda name, folder, stack: f"sql:sqlite:///{folder / name}.db"),
+    "mariadb": Kind(_mariadb),
 }
 
 

@@ -173,6 +173,11 @@ def named(**names: str) -> dict[str, str]:
 
 NO_ABSENT = dict.fromkeys((f"{kind}: absent" for kind in TYPES), "alike")  # null takes its place
 
+BEYOND_64_BITS = (
+    "9223372036854775808 | -9223372036854775809 | 1000000000000000000000000000000"
+    " | 64 bits unsigned | 64 bits and one | 40 digits | 400 digits | 4000 digits"
+)
+
 POSTGRES = NO_ABSENT | dict.fromkeys(
     named(
         decimal="-0 | 1E+2 | -0.00 | 0E+3 | 1.5E+30 | 1E+400",
@@ -182,12 +187,24 @@ POSTGRES = NO_ABSENT | dict.fromkeys(
 ) | dict.fromkeys(
     named(
         str=r"'a\x00b'",
-        int="9223372036854775808 | -9223372036854775809 | 1000000000000000000000000000000"
-        " | 64 bits unsigned | 64 bits and one | 40 digits | 400 digits | 4000 digits",
+        int=BEYOND_64_BITS,
         decimal="-NaN | sNaN | 1E+131072",
         time="01:02:03.000004Z | UTC | west | east",
         datetime="0001-01-01T00:00:00 | 2024-02-29T23:59:59.999999 | first | last | naive | naive, microseconds"
         " | first in the east | last in the west",
+    ),
+    "refused",
+)  # fmt: skip
+
+MARIADB = NO_ABSENT | {"float: -0.0": "alike"} | dict.fromkeys(
+    named(
+        int=BEYOND_64_BITS,
+        float="NaN | Infinity | -Infinity",
+        json="deep",
+        time="01:02:03.000004Z | UTC | west | east",
+        datetime="2024-01-01T00:00:00Z | 2024-01-01T12:00:00.000001+05:30 | first in UTC | last in UTC"
+        " | first in the east | last in the west | first in the west | last in the east"
+        " | milliseconds | before 1970 | offset of seconds | beyond 2038",
     ),
     "refused",
 )  # fmt: skip
@@ -199,6 +216,8 @@ ALTERED: Mapping[str, Mapping[str, str]] = {
     "json": {},
     "jsonl": {},
     "postgresql": POSTGRES,
+    "sql:sqlite": NO_ABSENT | {"float: -0.0": "alike"} | dict.fromkeys(named(int=BEYOND_64_BITS), "refused"),
+    "mariadb": MARIADB,
 }
 """What a kind of store makes of a value, where that is not just the same: another spelling of it, or a refusal."""
 
@@ -232,7 +251,7 @@ def there_and_back(both: Pair, one: str, other: str) -> None:
         both.settled()
 
 
-QUICK = [("sqlite triggers", "postgresql wal"), ("postgresql", "json"), ("jsonl", "csv"), ("csv", "sqlite")]
+QUICK = [("sqlite triggers", "postgresql wal"), ("postgresql", "mariadb"), ("jsonl", "csv")]
 
 
 @pytest.mark.parametrize(("one", "other"), QUICK)
