@@ -169,8 +169,9 @@ class Work:
         except RecursionError:
             raise Refused("a value is nested too deeply") from None
         except UnicodeEncodeError as error:
-            letters = new[error.start : error.end][:20]
-            raise Refused(f"{self._document.encoding} cannot hold {letters!r}") from None
+            letters = error.object[error.start : error.end][:20]
+            where = next((f"{local}: " for local, typed in values.items() if letters in str(typed)), "")
+            raise Refused(f"{where}{self._document.encoding} cannot hold {letters!r}") from None
         if len(new) > LONGEST // 2:
             raise Refused(f"a record of {len(new):,} characters is too long")
         return new

@@ -109,6 +109,8 @@ def changes(
         if isinstance(fed, int):
             reached = fed
         else:
+            if fed.whole:  # it may have been committed behind the target
+                reached = lsn_in(fed.position)
             yield fed
     if last is None:
         reached = max(reached, target)

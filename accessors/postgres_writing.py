@@ -128,6 +128,32 @@ class Writing:
             shown = shown[:57] + "..."
         return f"{self._records}, column {column.name!r} ({column.declared}) cannot hold {shown}"
 
+    def _blamed(self, write: Write, error: Refused) -> Refused:
+        """The same, with the column whose type does not take the value: PostgreSQL does not say which."""
+        cause = error.__cause__
+        lengths = psycopg.errors.StringDataRightTruncation, psycopg.errors.StringDataLengthMismatch
+        if not isinstance(cause, psycopg.DataError | psycopg.errors.CheckViolation):
+            return error
+        for name, typed, given in zip(write.columns, write.typed, write.texts, strict=True):
+            if given is None:
+                continue
+            column = self._table.columns[name]
+            said = self._objection(column, given, isinstance(cause, lengths))
+            if said is not None:
+                return Refused(f"{self._cannot_hold(column, typed)}: {said}", _hint(column))
+        return error
+
+    def _objection(self, column: Column, given: str, too_long: bool) -> str | None:
+        """What PostgreSQL says against a text in a column; None if it takes it."""
+        try:
+            with savepoint(self._connection):
+                held = self._cast(given, column.base, column.declared)
+                cut = too_long and held != self._cast(given, column.base)  # in silence, as casts do
+        except (psycopg.DataError, psycopg.errors.CheckViolation) as error:
+            said = error.diag.message_primary or ""
+            return said if len(said) <= 120 else f"{said[:60]} ... {said[-50:]}"
+        return f"it would become {held!r}" if cut else None
+
     # -- many ------------------------------------------------------------------------------------------
 
     def written(self, writes: Sequence[Write]) -> list[Outcome]:
@@ -166,7 +192,8 @@ class Writing:
             self._try([entry for entry in writes if entry[0] not in some.refused], outcomes, handles)
         except Refused as error:
             if len(writes) == 1:
-                outcomes[writes[0][0]] = Outcome("failed", error=error)
+                [(number, write)] = writes
+                outcomes[number] = Outcome("failed", error=self._blamed(write, error))
                 return
             middle = len(writes) // 2
             self._try(writes[:middle], outcomes, handles)

@@ -282,7 +282,8 @@ class Records:
             return None
         value_type = self.binding.local_types.get(column.name)
         if value_type is not None:
-            return encoder(value_type, column.affinity)
+            encoded = encoder(value_type, column.affinity)
+            return _as_rowid(encoded) if column.name == self.table.alias else encoded
         return lambda typed: encode(typed_values.infer(typed) or "str", column.affinity, typed)
 
     def _encoded(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -298,7 +299,9 @@ class Records:
             except (Refused, ValueError, TypeError, OverflowError) as error:
                 declared = self.table.columns[name].declared
                 what = f"declared {declared}" if declared else "without a declared type"
-                raise Refused(f"{self}, column {name!r} ({what}) cannot hold {typed!r}: {error}") from error
+                raise Refused(
+                    f"{self}, column {name!r} ({what}) cannot hold {_shown(typed)}: {error}"
+                ) from error
         return stored
 
     def _write(self, sql: str, parameters: Sequence[Any], *, may_miss: bool = False) -> sqlite3.Cursor:
@@ -373,3 +376,20 @@ def _moment(raw: Any) -> Any:
 
 def _is_sql(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorname", "") == "SQLITE_ERROR"
+
+
+def _as_rowid(encoded: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """For an INTEGER PRIMARY KEY, the one column that holds nothing but whole numbers of 64 bits."""
+
+    def checked(typed: Any) -> Any:
+        form = encoded(typed)
+        if isinstance(form, bytes):
+            raise Refused("an INTEGER PRIMARY KEY has 64 bits")
+        return form
+
+    return checked
+
+
+def _shown(typed: Any) -> str:
+    text = repr(typed)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -140,6 +140,8 @@ def _read_float(raw: Any) -> float:
 
 def _read_decimal(raw: Any) -> Decimal:
     if isinstance(raw, Decimal):
+        if raw.is_nan() and raw.as_tuple().digits:
+            raise BadValue("decimal", raw, "NaN with digits")  # as text it would not be read again
         return raw
     if isinstance(raw, bool):
         raise BadValue("decimal", raw)

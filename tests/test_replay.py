@@ -12,6 +12,7 @@ from projects import (
     FIELDS,
     KINDS,
     Row,
+    at_rest,
     canonical,
     content,
     did,
@@ -544,6 +545,29 @@ def test_what_failed_for_the_others_is_tried_once_more_after_them(tmp_path: Path
         sync.ingest(["one"])
         assert did(sync.replay(["other"]), "other") == {"updated": 2}
         assert failures(sync) == []
+
+
+class MindsNoCase(MemoryAccessor):
+    """As a column of MySQL's, mostly, or citext."""
+
+    def get_by_name(self, store: Store, type: str, name: Mapping[str, Any]) -> Data | None:
+        wanted = str(name["id"]).lower()
+        return next((data for data in self.find(store, type) if data.fields["id"].lower() == wanted), None)
+
+
+def test_a_key_that_is_another_records_to_the_store_is_told_and_takes_its_place_later(noon: Any) -> None:
+    left = memory("left", {"id": "ann", "n": 1}, {"id": "Ann", "n": 2})
+    right = memory("right", accessor=MindsNoCase())
+    with together(left, right) as sync:
+        assert did(sync.sync()["replay"], "right") == {"created": 1, "failed": 1}
+        [failure] = sync.failures("right")
+        assert "the store holds the record 'Ann', and 'ann' is the same key to it" in failure["error"]
+        assert at_rest(sync)
+        del held(left)[("Ann",)]
+        noon.tick(86_400)
+        assert did(sync.sync(allow_deletes=True)["replay"], "right") == {"created": 1, "deleted": 1}
+        assert rows(right) == [{"id": "ann", "n": 1}]
+        assert at_rest(sync)
 
 
 def test_strict_makes_a_run_fail_with_its_records(recording: Any) -> None:

@@ -140,6 +140,8 @@ REFUSED: list[tuple[str, Any]] = [
     ("decimal", ""),
     ("decimal", "1_0"),
     ("decimal", "NaN123"),
+    ("decimal", Decimal("NaN123")),
+    ("decimal", Decimal("-sNaN1")),
     ("decimal", b"\xff"),
     ("bool", 2),
     ("bool", 1.0),

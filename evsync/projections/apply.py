@@ -152,6 +152,10 @@ def _one(store: Store, accessor: Accessor, reader: Reader, change: Change) -> Ou
 
 
 def _effect(reader: Reader, step: Step, change: Change, wanted: bytes | None, outcome: Outcome) -> Effect:
+    if outcome.state == "changed" and step.action == "create" and outcome.row is not None:
+        error = _in_the_way(reader, step, outcome.row)
+        if error is not None:
+            return Effect(step, "failed", error=error)
     if outcome.state in ("failed", "changed"):
         return Effect(step, outcome.state, error=outcome.error)
     if step.want is None:
@@ -186,6 +190,22 @@ def _effect(reader: Reader, step: Step, change: Change, wanted: bytes | None, ou
         record.fingerprint,
         None if record.fingerprint == wanted else reader.fields_of(record),
         None if str(local) == step.key else local,
+    )
+
+
+def _in_the_way(reader: Reader, step: Step, row: Row) -> Refused | None:
+    """Why a record cannot be created beside one that has another key, but the same one to the store: a column may mind no
+    case, or no trailing zeros."""
+    try:
+        other = reader.read(row).key
+    except BadRow:
+        return None
+    wanted = _key(reader, step.want or {})
+    if other == wanted:
+        return None
+    return Refused(
+        f"the store holds the record {other!r}, and {wanted!r} is the same key to it",
+        "give one of the two another",
     )
 
 

@@ -85,13 +85,15 @@ class Following:
         number = 0
         for fed in from_store(self.store, accessor.changes(self.store, since, until)):
             if isinstance(fed, Reached):
-                self.reached = fed.position
+                if self.reached is None or place(self.reached) <= place(fed.position):
+                    self.reached = fed.position
                 continue
             if isinstance(fed, Missed):
                 self.missed[fed.type] = fed.why
                 continue
             for step in self._steps(fed):
-                self.steps.add([step._replace(number=f"{number:020d}")])
+                # A plain tuple: only such are written to a disk.
+                self.steps.add([tuple(step._replace(number=f"{number:020d}"))])
                 number += 1
             if fed.whole:
                 self.reached = fed.position

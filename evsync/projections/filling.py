@@ -1,20 +1,22 @@
 """The first replay into a store that holds nothing yet: records go there in whole batches, unplanned.
 
 There is nothing to compare and nothing to overwrite, so it is enough to write what each record is, in the order of
-the journal. Whatever is not that simple (a record that the store refuses, one that lacks a field) is
-left to the ordinary way, which is told its key.
+the journal. Whatever is not that simple (a record that the store refuses, one that lacks a field, one whose key field was
+changed since it was first seen) is left to the ordinary way, which is told its key.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import compress
 from typing import NamedTuple
 
 from evsync.accessor import Load
 from evsync.binding import Binding
+from evsync.data import join_key
 from evsync.journal.event import Shape
 from evsync.journal.journal import Journal
-from evsync.projections.reader import Reader
+from evsync.projections.reader import Reader, key_text
 from evsync.values import decode, encode
 
 BATCH = 10_000  # records written at once, at most
@@ -66,6 +68,8 @@ class Filling:
     def __init__(self, journal: Journal, reader: Reader, load: Load) -> None:
         self._journal, self._reader, self._load = journal, reader, load
         self._names = reader.binding.names
+        types = {field.name: field.type for field in reader.binding.fields}
+        self._key_at = [(self._names.index(name), types[name]) for name in reader.binding.key]
 
     def write(self, heads: Heads) -> Filled:
         """Write a batch, all of it that is plain."""
@@ -84,11 +88,18 @@ class Filling:
                 return Filled([], [head[0] for head in heads])
             rows = [[row[i] for i in at] for row in rows]
             texts = [encode(row).decode() for row in rows]
+        called = [join_key([key_text(kind, row[at]) for at, kind in self._key_at]) for row in rows]
+        rest = [head[0] for head, key in zip(heads, called, strict=True) if head[0] != key]
+        if rest:  # the store calls them otherwise, which is to be remembered
+            plain = [head[0] == key for head, key in zip(heads, called, strict=True)]
+            heads, rows, texts = (list(compress(each, plain)) for each in (heads, rows, texts))
+        if not heads:
+            return Filled([], rest)
         prints = self._reader.fingerprints(texts)
         if not self._load(self._reader.typed(rows)):
-            return Filled([], [head[0] for head in heads])
+            return Filled([], [*rest, *(head[0] for head in heads)])
         return Filled(
-            [(head[0], head[1], print_, None) for head, print_ in zip(heads, prints, strict=True)], []
+            [(head[0], head[1], print_, None) for head, print_ in zip(heads, prints, strict=True)], rest
         )
 
 

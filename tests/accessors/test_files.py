@@ -274,6 +274,14 @@ def test_a_refused_record_stops_no_other(case: Case) -> None:
     assert case.records() == [(1, "one"), (2, "TWO"), (3, "three")]
 
 
+def test_half_a_surrogate_pair_inside_of_json_stops_no_other(case: Case) -> None:
+    case.store.bind(Binding("thing", ("k",), (Field("k", "k", "int"), Field("v", "v", "json"))))
+    outcomes = case.apply(change("update", 1, v="\ud800"), change("update", 2, v="TWO"))
+    assert [outcome.state for outcome in outcomes] == ["failed", "written"]
+    assert isinstance(outcomes[0].error, Refused)
+    assert str(outcomes[0].error).startswith("v: utf-8 cannot hold")
+
+
 def test_a_record_does_not_take_the_key_of_another_unless_it_is_the_one_that_did(case: Case) -> None:
     def as_it_was(row: Row | None) -> Verdict:
         return "write" if row is not None else "changed"

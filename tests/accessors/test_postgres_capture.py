@@ -12,6 +12,7 @@ import pytest
 from postgres_server import PostgresServer, fresh_database
 from projects import did, synchronizer
 
+from accessors import postgres_feed as feed
 from evsync import Data
 from evsync.synchronizer import Synchronizer
 
@@ -112,6 +113,25 @@ def test_nothing_is_told_twice(open_: Any, database: str) -> None:
     assert did(sync.ingest(), "crm") == {"updated": 2}
     assert did(sync.ingest(), "crm") == {}
     assert did(sync.ingest(dry_run=True), "crm") == {}
+
+
+def test_what_is_committed_while_it_is_read_is_told_once(
+    open_: Any, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = open_()
+    stream = feed.stream
+
+    def late(*given: Any) -> Any:
+        run(database, "DELETE FROM person WHERE id = 2; INSERT INTO person VALUES (2, 'ben', 'Back')")
+        return stream(*given)
+
+    run(database, "UPDATE person SET name = 'A' WHERE email = 'ann'", "CREATE TABLE other ()")
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(feed, "stream", late)
+        sync.ingest()
+    sync.ingest()
+    assert steps(sync) == [("update", "ann", "A"), ("delete", "ben", None), ("create", "ben", "Back")]
+    assert quiet(sync)
 
 
 def test_what_is_journalled_the_server_may_forget(open_: Any, database: str) -> None:

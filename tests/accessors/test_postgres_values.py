@@ -276,7 +276,7 @@ def test_a_value_that_a_column_cannot_hold_is_refused(
     columns: Callable[..., Store], declared: str, value: Any
 ) -> None:
     store = columns(declared)
-    with pytest.raises(Refused):
+    with pytest.raises(Refused, match="column 'v'"):
         accessor.add(store, Data("t", {"k": 1, "v": value}))
     assert run(store, "SELECT * FROM t") == []
 

@@ -245,6 +245,16 @@ def test_more_records_than_a_statement_takes_parameters(make: Make) -> None:
     assert run(store, "SELECT v, count(*) FROM t") == [(2, 1203)]
 
 
+def test_what_an_integer_primary_key_cannot_hold_is_told_with_its_column(make: Make) -> None:
+    store = make("CREATE TABLE t (k INTEGER PRIMARY KEY, v TEXT)", k="int", v="str")
+    taken, refused, long = accessor.apply(
+        store, "t", [create(k=2**63 - 1), create(k=2**63), create(k=10**400)]
+    )
+    assert (taken.state, refused.state, long.state) == ("written", "failed", "failed")
+    assert "column 'k' (declared INTEGER) cannot hold 9223372036854775808" in str(refused.error)
+    assert len(str(long.error)) < 300
+
+
 # -- what apply answers ---------------------------------------------------------------------------------
 
 

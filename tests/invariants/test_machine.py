@@ -1,4 +1,5 @@
-"""The invariants under random play: three unlike stores, edited by ordinary means, in any order of rounds.
+"""The invariants under random play: unlike stores, edited by ordinary means, in any order of rounds. Three of them are files;
+the others, where they play as well, are tables of real servers.
 
 The numbers are those of the invariants: 1 positions, 2 finality, 3 the fold, 4 exactly once, 5 a replayed store is
 the state, 6 quiescence, 7 convergence, 8 no edit is lost, 9 guards, 12 dry runs.
@@ -15,9 +16,11 @@ import random
 import shutil
 import sqlite3
 import tempfile
-from contextlib import closing
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -29,6 +32,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tables import DATABASES, Table
 
 from accessors.json import JsonAccessor
 from evsync import Data, Store, Synchronizer
@@ -45,7 +49,7 @@ class Web(JsonAccessor):
         return Description(dict.fromkeys(PERSON.fields or ())) if self.file_of(store, type).exists() else None
 
 
-def stores_in(folder: Path) -> list[Store]:
+def files_in(folder: Path) -> list[Store]:
     """A table that numbers its rows, a file of texts that lacks a field, and a file of objects."""
     table = PlaceSpec(fields={"name": "full_name"}, options={"table": "people"})
     part = PlaceSpec(fields={"level": "Level"}, only=("code", "name", "level"))
@@ -63,8 +67,8 @@ def stores_in(folder: Path) -> list[Store]:
     ]
 
 
-STORES = ("crm", "list", "web")
-FIELDS = {"crm": ("name", "note", "level"), "list": ("name", "level"), "web": ("name", "note", "level")}
+FIELDS: defaultdict[str, tuple[str, ...]] = defaultdict(lambda: ("name", "note", "level"))
+FIELDS["list"] = ("name", "level")
 FILES = {"crm": "crm.db", "list": "list.csv", "web": "web.json"}
 KEYS = ("p", "q", "r/1")
 TEXTS = ("Ann", " padded ", "a,b", 'quo"te', "two\nlines", "ü", "007", "null", "[1]")
@@ -80,10 +84,10 @@ def filled(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 class Folder:
-    """The three stores, read and written as anybody would who never heard of evsync."""
+    """The stores, read and written as anybody would who never heard of evsync."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, tables: Mapping[str, Table]) -> None:
+        self.path, self.tables = path, tables
         with self.crm() as db:
             db.execute(
                 "CREATE TABLE people (id INTEGER PRIMARY KEY AUTOINCREMENT, code TEXT NOT NULL UNIQUE,"
@@ -120,6 +124,8 @@ class Folder:
             with self.crm() as db:
                 rows = db.execute("SELECT code, full_name, note, level FROM people").fetchall()
             found = [dict(zip(("code", "name", "note", "level"), row, strict=True)) for row in rows]
+        elif store in self.tables:
+            found = self.tables[store].read()
         elif store == "list":
             found = [
                 {
@@ -141,6 +147,8 @@ class Folder:
             with self.crm() as db:
                 db.execute("INSERT OR IGNORE INTO people (code) VALUES (?)", (code,))
                 db.execute(f"UPDATE people SET {column} = ? WHERE code = ?", (value, code))
+        elif store in self.tables:
+            self.tables[store].put(code, field, value)
         elif store == "list":
             rows = self.read_list()
             row = next((r for r in rows if r["code"] == code), None)
@@ -165,12 +173,19 @@ class Folder:
         if store == "crm":
             with self.crm() as db:
                 db.execute("DELETE FROM people WHERE code = ?", (code,))
+        elif store in self.tables:
+            self.tables[store].delete(code)
         elif store == "list":
             self.write_list([r for r in self.read_list() if r["code"] != code])
         else:
             self.write_web([r for r in self.read_web() if r["code"] != code])
 
-    def empty(self, store: str) -> None:
+    def empty(self, store: str) -> Callable[[], Any]:
+        """Take everything away; answers with the way to put it back."""
+        if store in self.tables:
+            return self.tables[store].empty()
+        path = self.path / FILES[store]
+        held = path.read_bytes()
         if store == "crm":
             with self.crm() as db:
                 db.execute("DELETE FROM people")
@@ -178,6 +193,7 @@ class Folder:
             self.write_list([])
         else:
             self.write_web([])
+        return lambda: path.write_bytes(held)
 
     def rewrite(self, store: str, seed: int) -> None:
         """The same content, otherwise written."""
@@ -185,6 +201,8 @@ class Folder:
         if store == "crm":
             with self.crm() as db:
                 db.execute("UPDATE people SET private = private || 'x'")
+        elif store in self.tables:
+            self.tables[store].rewrite()
         elif store == "list":
             rows = self.read_list()
             shuffle(rows)
@@ -200,12 +218,13 @@ class Folder:
             turned = [dict(reversed(one.items())) for one in objects]
             (self.path / "web.json").write_text(json.dumps(turned), encoding="utf-8")
 
-    def stamps(self) -> dict[str, tuple[bytes, int]]:
-        """Bytes and modification times of the stores."""
-        return {
+    def stamps(self) -> dict[str, Any]:
+        """What is another thing after every write to a store: bytes and modification times, versions of rows."""
+        files = {
             store: ((self.path / name).read_bytes(), (self.path / name).stat().st_mtime_ns)
             for store, name in FILES.items()
         }
+        return files | {store: table.stamp() for store, table in self.tables.items()}
 
     def journal_dump(self) -> str:
         """All that the journal's file says."""
@@ -231,7 +250,7 @@ def within(records: Records, store: str) -> Records:
     return {code: {n: v for n, v in fields.items() if n in FIELDS[store]} for code, fields in records.items()}
 
 
-stores = st.sampled_from(STORES)
+stores = st.runner().flatmap(lambda play: st.sampled_from(play.names))
 keys = st.sampled_from(KEYS)
 texts = st.one_of(st.none(), st.sampled_from(TEXTS))
 numbers = st.one_of(st.none(), st.sampled_from(NUMBERS))
@@ -241,18 +260,25 @@ field_values = st.one_of(
 
 
 class Play(RuleBasedStateMachine):
-    """Everything that people and evsync may do to three stores, one thing after the other."""
+    """Everything that people and evsync may do to the stores, one thing after the other. `urls`: a database for each store
+    that is a table of a server, under its kind and name."""
+
+    urls: ClassVar[Mapping[tuple[str, str], str]] = {}
 
     def __init__(self) -> None:
         super().__init__()
         ram = Path("/dev/shm")
-        self.folder = Folder(Path(tempfile.mkdtemp(prefix="evsync-", dir=ram if ram.is_dir() else None)))
+        tables = {name: Table(kind, url) for (kind, name), url in self.urls.items()}
+        self.names = (*FILES, *tables)
+        self.folder = Folder(
+            Path(tempfile.mkdtemp(prefix="evsync-", dir=ram if ram.is_dir() else None)), tables
+        )
         self.open()
         self.hashes: list[bytes] = []
         self.dirty: set[str] = set()  # stores edited since they were last ingested
         self.edited: set[str] = set()  # stores edited since all stores agreed
         self.agreed: Records = {}  # what all stores held when they last agreed
-        self.at_agreement: dict[str, Records] = {store: {} for store in STORES}
+        self.at_agreement: dict[str, Records] = {store: {} for store in self.names}
         self.behind: set[str] = set()  # stores taken back to the past since then
         self.observed: set[tuple[str, str, Any]] = set()  # (key, field, value) seen by an ingest
         self.renamed: dict[str, str] = {}  # code that the table gave later on → key
@@ -260,14 +286,20 @@ class Play(RuleBasedStateMachine):
 
     def open(self) -> None:
         path = self.folder.path
-        self.sync = Synchronizer(stores_in(path), [PERSON], path / "evsync.db")
+        tables = [table.store(name, path) for name, table in self.folder.tables.items()]
+        self.sync = Synchronizer([*files_in(path), *tables], [PERSON], path / "evsync.db")
 
     def teardown(self) -> None:
         try:
             self.settle()
         finally:
+            self.sync.remove_capture([name for name in self.names if self.feeds(name)])
             self.sync.close()
             shutil.rmtree(self.folder.path)
+
+    def feeds(self, store: str) -> bool:
+        """Whether each step is told there, not only the last state."""
+        return store in self.folder.tables and self.folder.tables[store].database.feeds
 
     # -- people at work --------------------------------------------------------------------------------
 
@@ -422,12 +454,12 @@ class Play(RuleBasedStateMachine):
 
     @rule()
     def sync_all(self) -> None:
-        for store in STORES:
+        for store in self.names:
             self.see(store)
         report = self.sync.sync(allow_deletes=True)
         assert report["ok"], report
         self.dirty.clear()
-        for store in STORES:
+        for store in self.names:
             assert self.folder.read(store) == within(self.state(), store)
         self.predict()
         self.behind.clear()
@@ -455,7 +487,7 @@ class Play(RuleBasedStateMachine):
     @rule()
     def settle(self) -> None:
         """6 and 7: after two rounds all agree, and a third one finds nothing to do."""
-        for store in STORES:
+        for store in self.names:
             self.see(store)
         for _ in range(2):
             report = self.sync.sync(allow_deletes=True)
@@ -468,13 +500,13 @@ class Play(RuleBasedStateMachine):
         for entry in report["replay"]["stores"]:
             assert not any(entry[what] for what in ("created", "updated", "deleted", "skipped", "failed"))
         state = self.state()
-        for store in STORES:
+        for store in self.names:
             assert self.folder.read(store) == within(state, store), store
         self.dirty.clear()
         self.edited.clear()
         self.behind.clear()
         self.agreed = state
-        self.at_agreement = {store: self.folder.read(store) for store in STORES}
+        self.at_agreement = {store: self.folder.read(store) for store in self.names}
 
     @property
     def edits(self) -> Records:
@@ -505,11 +537,9 @@ class Play(RuleBasedStateMachine):
     def empty(self, store: str) -> None:
         """9: a store that is suddenly empty stops the run, before anything was journalled or written."""
         self.ingest(store)
-        if not self.folder.read(store):
+        if not self.folder.read(store) or self.feeds(store):
             return
-        path = self.folder.path / FILES[store]
-        held = path.read_bytes()
-        self.folder.empty(store)
+        give_back = self.folder.empty(store)
         before, stamps = self.folder.journal_dump(), self.folder.stamps()
         for run in (lambda: self.sync.ingest([store]), self.sync.ingest, self.sync.sync):
             with pytest.raises(GuardTripped) as stopped:
@@ -517,7 +547,7 @@ class Play(RuleBasedStateMachine):
             assert stopped.value.document and not stopped.value.document["ok"]
         assert self.folder.journal_dump() == before
         assert self.folder.stamps() == stamps
-        path.write_bytes(held)
+        give_back()
         self.nothing_new(store)
 
     @rule(store=stores)
@@ -632,25 +662,45 @@ class Play(RuleBasedStateMachine):
         assert self.observed <= told, self.observed - told
 
 
-def play(examples: int, steps: int, **more: Any) -> None:
-    run_state_machine_as_test(
-        Play,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            **more,
-        ),
-    )
+def play(examples: int, steps: int, *kinds: str) -> None:
+    """With a table of each of these kinds of databases beside the three files."""
+    with ExitStack() as stack:
+        urls = {
+            (kind, f"table{n}"): stack.enter_context(DATABASES[kind].place()) for n, kind in enumerate(kinds)
+        }
+        run_state_machine_as_test(
+            type("Play", (Play,), {"urls": urls}),
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=steps,
+                deadline=None,
+                derandomize=True,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
 
 
 def test_invariants_hold_under_random_play() -> None:
     """1 to 9 and 12."""
-    play(40, 25, derandomize=True, database=None)
+    play(40, 25)
 
 
 @pytest.mark.slow
 def test_invariants_hold_under_long_random_play() -> None:
     """The same over longer stretches."""
-    play(40, 60, derandomize=True, database=None)
+    play(40, 60)
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_invariants_hold_with_a_table_of_a_server_in_play(kind: str) -> None:
+    play(3, 10, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kinds", [("postgresql", "mariadb"), ("postgresql wal", "mariadb"), ("postgresql", "postgresql wal")]
+)
+def test_invariants_hold_under_long_random_play_with_two_servers(kinds: tuple[str, ...]) -> None:
+    """SQLite, CSV and JSON files, and two servers, in one synchronizer."""
+    play(15, 40, *kinds)

@@ -10,8 +10,9 @@ import pytest
 
 from accessors.memory import MemoryAccessor
 from evsync import PlaceSpec, Store, Synchronizer, TypeSpec
-from evsync.accessor import Fed
+from evsync.accessor import Fed, Reached
 from evsync.errors import GuardTripped, PositionLost
+from evsync.projections import spool
 
 THING = TypeSpec("thing", ("id",), {"id": "str", "v": "str"})
 
@@ -69,6 +70,37 @@ def store(accessor: FeedAccessor) -> Store:
 def synchronizer(store: Store, tmp_path: Path) -> Iterator[Synchronizer]:
     with Synchronizer([store], [THING], tmp_path / "evsync.db") as made:
         yield made
+
+
+def test_a_feed_may_tell_more_than_fits_into_memory(
+    synchronizer: Synchronizer, store: Store, accessor: FeedAccessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "RUN", 2)
+    synchronizer.ingest()
+    for number in range(7):
+        accessor.put(store, {"id": str(number % 3), "v": str(number)})
+    assert counts(synchronizer.ingest()) == {"created": 3, "updated": 4}
+    assert [event["after"]["v"] for event in synchronizer.log()] == [str(number) for number in range(7)]
+
+
+class EarlyAccessor(FeedAccessor):
+    """Says at the end how far it was when it was asked, although more came meanwhile."""
+
+    def changes(self, store: Store, since: Mapping[str, str], until: str | None = None) -> Iterator[Any]:
+        yield from super().changes(store, since, until)
+        yield Reached(since["thing"])
+
+
+def test_a_position_never_goes_back(tmp_path: Path) -> None:
+    accessor = EarlyAccessor()
+    store = Store("fed", "memory:", places={"thing": PlaceSpec()}, accessor=accessor)
+    with Synchronizer([store], [THING], tmp_path / "evsync.db") as synchronizer:
+        synchronizer.ingest()
+        accessor.put(store, {"id": "a", "v": "1"})
+        accessor.put(store, {"id": "a", "v": "2"})
+        assert counts(synchronizer.ingest()) == {"created": 1, "updated": 1}
+        assert accessor.acknowledged[-1] == "2"
+        assert counts(synchronizer.ingest()) == {}
 
 
 def counts(report: Any) -> dict[str, int]:

@@ -137,6 +137,35 @@ def run(folder: Path, given: dict[str, Any]) -> tuple[Any, ...]:
         return counts, state(folder)
 
 
+def test_a_record_whose_key_field_was_changed_is_known_by_what_the_new_store_calls_it(tmp_path: Path) -> None:
+    table = "CREATE TABLE thing (nr INTEGER PRIMARY KEY, code TEXT, n INTEGER)"
+    sql(tmp_path / "numbered.db", table)
+    sql(tmp_path / "numbered.db", "INSERT INTO thing VALUES (1, 'a', 1), (2, 'b', 2), (3, 'c', 3)")
+    config = """
+        [types.thing]
+        key = ["code"]
+        [stores.numbered]
+        url = "sqlite:numbered.db"
+        [stores.numbered.types.thing]
+        only = ["code", "n"]
+        {}"""
+    with synchronizer(tmp_path, config.format("")) as sync:
+        sync.ingest()
+        sql(tmp_path / "numbered.db", "UPDATE thing SET code = 'z' WHERE nr = 1")
+        assert did(sync.ingest(), "numbered") == {"updated": 1, "unchanged": 2}
+    copy = '[stores.copy]\nurl = "sqlite:copy.db"\n[stores.copy.types.thing]\n'
+    with synchronizer(tmp_path, config.format(copy)) as sync:
+        assert did(sync.sync()["replay"], "copy") == {"created": 3}
+        assert did(sync.ingest(["copy"], scan=True), "copy") == {"unchanged": 3}
+        sql(tmp_path / "numbered.db", "UPDATE thing SET n = 9 WHERE nr = 1")
+        assert did(sync.sync()["replay"], "copy") == {"updated": 1}
+    assert sql(tmp_path / "copy.db", "SELECT code, n FROM thing ORDER BY code") == [
+        ("b", 2),
+        ("c", 3),
+        ("z", 9),
+    ]
+
+
 def test_what_happened_before_is_not_played_again(tmp_path: Path, loads: list[bool]) -> None:
     with opened(tmp_path / "f") as sync:
         sync.ingest(["lines"])
