@@ -143,7 +143,10 @@ def _is_followed(connection: Connection, store: Store) -> bool:
     within, logged = found or (None, None)
     if within is not None:
         state = ".".join('"' + name.replace('"', '""') + '"' for name in (within, state_name(store)))
-        connection.execute(f"SELECT set_config('evsync.own', token, true) FROM {state}".encode())
+        connection.execute(
+            f"SELECT set_config('evsync.own', token, true) FROM {state} WHERE store = $1".encode(),
+            [store.name],
+        )
     return within is not None or logged is not None
 
 

@@ -138,9 +138,11 @@ def changes(
         table = records.table
         parts = triggers.parts_of(connection, table)
         why = triggers.amiss(connection, queue, table, parts)
+        noted = queue.tables.get((table.schema, table.name))
+        if why is None and noted is not None and places[type].number < noted.since:
+            why = "its triggers were set up again since"
         if why is not None:
             yield Missed(type, f"{records}: {why}")
-        noted = queue.tables.get((table.schema, table.name))
         if noted is not None:
             reading = _Reading(records, noted, parts, places[type])
             for oid in noted.parts:

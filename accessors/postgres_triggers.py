@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from accessors import postgres_schema as schema
@@ -44,19 +45,17 @@ INSERTED, UPDATED, DELETED, EMPTIED = "i", "u", "d", "t"
 SCHEMA = "evsync"
 _MADE_BY_US = "made by evsync"
 
-_PARTS = """
+_PARTS = b"""
 WITH RECURSIVE part AS (
   SELECT CAST($1 AS oid) AS oid
   UNION
   SELECT i.inhrelid FROM pg_inherits i JOIN part p ON i.inhparent = p.oid
 )
-SELECT c.oid, n.nspname, c.relname, c.relkind, c.relispartition, has_table_privilege(c.oid, 'TRIGGER'),
-  pg_has_role(c.relowner, 'USAGE')
-FROM part JOIN pg_class c ON c.oid = part.oid JOIN pg_namespace n ON n.oid = c.relnamespace ORDER BY c.oid
-"""
-_COLUMNS = b"""
-SELECT attnum, attname, format_type(atttypid, atttypmod), attisdropped, attgenerated = 'v' FROM pg_attribute
-WHERE attrelid = CAST($1 AS oid) AND attnum > 0 ORDER BY attnum
+SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind, c.relispartition,
+  has_table_privilege(c.oid, 'TRIGGER'), pg_has_role(c.relowner, 'USAGE'),
+  a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attisdropped, a.attgenerated = 'v'
+FROM part JOIN pg_class c ON c.oid = part.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 ORDER BY c.oid, a.attnum
 """
 _SET = b"""
 SELECT t.tgrelid, t.tgname, t.tgenabled, t.tgparentid <> 0, format('%I.%I', n.nspname, c.relname)
@@ -126,6 +125,12 @@ class Queue(NamedTuple):
 
 def queue(connection: Connection, store: Store) -> Queue | None:
     """The store's queue, if it was set up."""
+    found = _queue(connection, store)
+    return found if found is not None and found.store == store.name else None
+
+
+def _queue(connection: Connection, store: Store) -> Queue | None:
+    """The same, be it that of another store whose name looks like this one's."""
     within = queue_schema(connection, store)
     if within is None:
         return None
@@ -150,13 +155,12 @@ def queue(connection: Connection, store: Store) -> Queue | None:
 def parts_of(connection: Connection, table: Table) -> dict[str, Part]:
     """The table, and all that belongs to it, by their oids."""
     found = {}
-    for oid, within, name, kind, partition, may_trigger, owned in connection.execute(
-        _PARTS.encode(), [table.oid]
-    ).fetchall():
-        columns = connection.execute(_COLUMNS, [oid]).fetchall()
+    rows = connection.execute(_PARTS, [table.oid]).fetchall()
+    for (oid, sql, kind, partition, may_trigger, owned), group in groupby(rows, key=lambda row: row[:6]):
+        columns = [row[6:] for row in group]
         found[oid] = Part(
             oid,
-            f"{quoted(within)}.{quoted(name)}",
+            sql,
             kind,
             partition == "t" and oid != table.oid,
             tuple((int(number), column, type) for number, column, type, gone, _ in columns if gone == "f"),
@@ -236,7 +240,7 @@ def install(connection: Connection, store: Store) -> list[str]:
             check(table, parts, store.binding(type), where)
             _check_rights(connection, parts, where)
             tables[table.schema, table.name] = (type, table)
-        found = queue(connection, store)
+        found = _queue(connection, store)
         if found is None:
             _dropped(connection, store)  # what was left of it
             found = _made(connection, store, next(iter(tables.values()))[1])
@@ -428,6 +432,9 @@ def uninstall(connection: Connection, store: Store) -> list[str]:
 def _dropped(connection: Connection, store: Store) -> list[str]:
     done = []
     queue, state = queue_name(store), state_name(store)
+    other = _queue(connection, store)
+    if other is not None and other.store != store.name:
+        return []
     for (within,) in connection.execute(_LEFT, [queue, state, _function(queue)]).fetchall():
         there = _triggers(connection, within, _function(queue))
         done += [f"triggers on {on}" for on in dict.fromkeys(one.on for one in there if not one.inherited)]
@@ -470,7 +477,8 @@ def status(connection: Connection, store: Store, queue: Queue) -> Captured:
             return Captured("triggers", False, error.message, error.hint, waiting, retained, types)
         why = amiss(connection, queue, table, parts)
         if why is not None:
-            return Captured("triggers", False, f"type {type!r}: {why}", way, waiting, retained, types)
+            hint = f"evsync ingest {store.name}: sets them up again, and compares" if type in types else way
+            return Captured("triggers", False, f"type {type!r}: {why}", hint, waiting, retained, types)
     some = [noted for noted in queue.tables.values() if noted.enabled != "A"]
     detail = "every change, by triggers" + (
         "; not what a replication applies: the tables are not ours" if some else ""

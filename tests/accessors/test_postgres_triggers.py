@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -921,7 +923,7 @@ def test_which_right_is_missing_is_said(tmp_path: Path, database: str, applicati
         granted(application, "GRANT SELECT ON person")
         report = sync.install_capture(["crm"])
         assert report.exit_code == 3
-        assert report.hints["crm"].startswith('run: GRANT TRIGGER ON "public"."person" TO ')
+        assert report.hints["crm"].startswith("run: GRANT TRIGGER ON public.person TO ")
         run(database, report.hints["crm"].removeprefix("run: "))
         report = sync.install_capture(["crm"])
         assert report.hints["crm"].startswith("run: CREATE SCHEMA evsync AUTHORIZATION ")
@@ -977,6 +979,20 @@ def test_scan_as_configured_ends_the_following(open_: Any, database: str, tmp_pa
         assert left(database) == []
 
 
+def test_stores_whose_names_look_alike_are_told_apart(open_: Any, database: str, tmp_path: Path) -> None:
+    open_(config=CONFIG.replace("stores.crm", "stores.a-b")).close()
+    (tmp_path / "other").mkdir()
+    with synchronizer(
+        tmp_path / "other", CONFIG.replace("stores.crm", "stores.a_b").replace("{url}", database)
+    ) as sync:
+        assert not sync.capture(["a_b"])["stores"][0]["types"]
+        report = sync.ingest(["a_b"])
+        assert "is that of the store 'a-b'" in report["stores"][0]["error"]
+        assert "slot = " in report.hints["a_b"]
+        assert sync.remove_capture(["a_b"])["stores"][0]["done"] == []
+        assert len(left(database)) > 3
+
+
 def test_two_stores_in_one_database_have_a_queue_each(tmp_path: Path, database: str) -> None:
     run(database, TABLE, ROWS)
     config = CONFIG.replace(
@@ -999,3 +1015,61 @@ def test_two_stores_in_one_database_have_a_queue_each(tmp_path: Path, database: 
             == run(database, held.format("copy"))
             == [("ann", "A"), ("ben", "B")]
         )
+
+
+# -- everything at once --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_journal_holds_every_change_of_concurrent_writers_in_its_order(
+    tmp_path: Path, database: str
+) -> None:
+    """Each change counts its record up by one, from before the triggers are set up until behind the last ingest."""
+    config = CONFIG.replace("[stores.crm]", '[types.person.fields]\nemail = "str"\nn = "int"\n[stores.crm]')
+    run(
+        database,
+        "CREATE TABLE person (email text PRIMARY KEY, n int)",
+        "INSERT INTO person SELECT i, 0 FROM generate_series(1, 12) i",
+    )
+    count_up = "UPDATE person SET n = n + 1 WHERE email = %s"
+    ends = threading.Event()
+
+    def write(number: int) -> None:
+        drawn = random.Random(number)
+        with psycopg.connect(database) as connection:
+            done = 0
+            while done < 250 or not ends.is_set():
+                for email in sorted(str(drawn.randint(1, 12)) for _ in range(drawn.randint(1, 4))):
+                    connection.execute(count_up, (email,))
+                    if drawn.random() < 0.2:
+                        connection.execute("SAVEPOINT s")
+                        connection.execute(count_up, (email,))
+                        connection.execute("ROLLBACK TO s")
+                if drawn.random() < 0.1:
+                    connection.rollback()
+                else:
+                    connection.commit()
+                done += 1
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    with synchronizer(tmp_path, config.replace("{url}", database)) as sync:
+        for writer in writers:
+            writer.start()
+        try:
+            for number in range(12):
+                report = sync.ingest(["crm"], scan=number % 3 == 2)
+                assert report["ok"], report
+                assert not report["stores"][0].get("missed")
+        finally:
+            ends.set()
+            for writer in writers:
+                writer.join()
+        sync.ingest(["crm"])
+        told: dict[str, list[int]] = {}
+        for event in sync.log():
+            told.setdefault(event["key"], []).append(event["after"]["n"])
+        held = dict(run(database, "SELECT email, n FROM person"))
+        assert told == {email: list(range(told[email][0], last + 1)) for email, last in held.items()}
+        assert sum(map(len, told.values())) > 500
+        assert quiet(sync)
+        assert run(database, f"SELECT count(*) FROM {QUEUE}") == [(0,)]
