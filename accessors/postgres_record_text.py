@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-_FIELD = re.compile(r'"((?:[^"]|"")*)"|[^,]*')
+_FIELD = re.compile(r'(?:^|,)("[^"]*(?:""[^"]*)*"|[^,"]*)')
 
 
 def fields_of(text: str) -> list[str | None]:
@@ -15,16 +15,9 @@ def fields_of(text: str) -> list[str | None]:
     inner = text[1:-1]
     if '"' not in inner:
         return [field or None for field in inner.split(",")]
-    fields: list[str | None] = []
-    at = 0
-    while True:
-        found = _FIELD.match(inner, at)
-        assert found is not None  # it matches the empty text, too
-        quoted = found[1]
-        if quoted is None:
-            fields.append(found[0] or None)
-        else:
-            fields.append(quoted.replace('""', '"').replace("\\\\", "\\"))
-        at = found.end() + 1
-        if at > len(inner):
-            return fields
+    return [
+        (field[1:-1].replace('""', '"').replace("\\\\", "\\") if field[0] == '"' else field)
+        if field
+        else None
+        for field in _FIELD.findall(inner)
+    ]

@@ -688,6 +688,25 @@ def test_edits_before_and_behind_our_write_are_told_apart(open_: Any, database: 
     assert quiet(sync)
 
 
+def test_what_we_wrote_is_known_until_all_that_was_read_is_journalled(
+    open_: Any, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evsync.projections.feeding.BATCH", 2)
+    sync = open_()
+    run(
+        database,
+        *(f"UPDATE person SET name = '{n}' WHERE email = 'ann'" for n in range(5)),
+        "UPDATE person SET name = 'Unseen' WHERE email = 'ben'",
+    )
+    sync.stores["crm"].update(Data("person", {"email": "ben", "name": "Ours"}))
+    sync.ingest()
+    assert [name for _, key, name in steps(sync) if key == "ben"] == [
+        "Unseen",
+        "Ours",
+    ]  # both when it was written
+    assert quiet(sync)
+
+
 def test_an_application_cannot_pass_for_us(open_: Any, database: str) -> None:
     sync = open_()
     sync.stores["crm"].update(Data("person", {"email": "ann", "name": "Ours"}))
