@@ -134,20 +134,13 @@ ORDER BY n.nspname <> 'evsync', NOT pg_table_is_visible(c.oid), n.nspname LIMIT 
 
 
 def _is_followed(connection: Connection, store: Store) -> bool:
-    """Whether somebody will read of this transaction in the log or in a queue; if so, it is marked there as ours."""
+    """Whether somebody will read of this transaction in the log, where it is marked as ours, or in a queue."""
     found = connection.execute(
         f"SELECT ({_QUEUE_SCHEMA}), (SELECT pg_logical_emit_message(true, $2, '')"
         " FROM pg_replication_slots WHERE slot_name = $3)".encode(),
         [state_name(store), MARK, slot_name(connection, store)],
     ).fetchone()
-    within, logged = found or (None, None)
-    if within is not None:
-        state = ".".join('"' + name.replace('"', '""') + '"' for name in (within, state_name(store)))
-        connection.execute(
-            f"SELECT set_config('evsync.own', token, true) FROM {state} WHERE store = $1".encode(),
-            [store.name],
-        )
-    return within is not None or logged is not None
+    return found is not None and found != (None, None)
 
 
 def _place_in_log(connection: Connection) -> str:

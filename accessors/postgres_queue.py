@@ -8,6 +8,8 @@ Transactions are told one after the other, in the order in which they put down t
 every record in order: who changes a record holds its lock until the end, so two transactions that both changed one did so one after the
 other, commits included.
 
+What we wrote ourselves is known by where the log stood then (`Fed.made`): up to `Store.written_at` all of that record is known.
+
 A position is where the log stood at the reading, which never decreases; behind a blank stand the snapshots, by type, and, inside of
 a reading, how far it was told.
 """
@@ -37,7 +39,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CHANGES = """
 DECLARE evsync NO SCROLL CURSOR FOR
 SELECT q.n - '0/0', q.xid, max(q.n) OVER (PARTITION BY q.xid) - '0/0' AS last, q.rel, q.op, q.old_at, q.new_at, y.n - '0/0',
-  CAST(extract(epoch FROM q.at) * 1000000 AS bigint), q.actor, q.own, q.old, q.new
+  CAST(extract(epoch FROM q.at) * 1000000 AS bigint), q.actor, q.old, q.new
 FROM {queue} q LEFT JOIN (
   SELECT xid, rel, CAST(new_at AS text) AS place, max(n) AS n FROM {queue} WHERE late GROUP BY 1, 2, 3
 ) y ON y.xid = q.xid AND y.rel = q.rel AND y.place = CAST(q.old_at AS text) AND y.n > q.n
@@ -85,7 +87,6 @@ class Event(NamedTuple):
     after: int | None
     at: int
     actor: str | None
-    own: str | None
     old: str | None
     new: str | None
 
@@ -155,7 +156,7 @@ def changes(
         held: Fed | None = None  # until it is known whether it is the last of its transaction
         for event in in_turn(chain([one], events)):
             for reading in readings.get(event.rel, ()):
-                fed = reading.fed(event, number, queue.token)
+                fed = reading.fed(event, number)
                 if isinstance(fed, Missed):
                     yield fed
                 elif fed is not None:
@@ -202,10 +203,10 @@ def _events(connection: Connection, queue: Queue, seen: Sequence[str], snapshot:
     )
     connection.execute(sql.encode(), [*seen, snapshot])
     while rows := connection.execute(f"FETCH {BATCH} FROM evsync".encode()).fetchall():
-        for n, xid, last, rel, op, old_at, new_at, after, at, actor, own, old, new in rows:
+        for n, xid, last, rel, op, old_at, new_at, after, at, actor, old, new in rows:
             yield Event(
                 int(n), int(xid), int(last), rel, op, old_at, new_at, None if after is None else int(after),
-                int(at), actor, own, old, new,
+                int(at), actor, old, new,
             )  # fmt: skip
     connection.execute(b"CLOSE evsync")
 
@@ -248,35 +249,33 @@ class _Reading:
         binding = records.binding
         self._columns = (records.id_column, None, binding.changed_at, binding.changed_by, *binding.locals)
 
-    def fed(self, event: Event, number: int, token: str) -> Fed | Missed | None:
+    def fed(self, event: Event, number: int) -> Fed | Missed | None:
         if event.xid != self._xid:
             self._xid, self._is_told = event.xid, self._was_told(event)
         if self._is_told:
             return None
         at = _EPOCH + timedelta(microseconds=event.at)
-        made, own, position = f"{event.n:020d}", event.own == token, f"{number:020d}"
+        made, position = f"{event.n:020d}", f"{number:020d}"
         if event.op == EMPTIED:
             self.emptied.add(event.rel)
             if not self.emptied.issuperset(self._noted.parts):
                 return None
             self.emptied.clear()
-            return Fed(
-                self._type, position, None, None, {}, at, event.actor, False, own, emptied=True, made=made
-            )
+            return Fed(self._type, position, None, None, {}, at, event.actor, False, emptied=True, made=made)
         old = None if event.op == INSERTED else self._by_column(event, event.old)
         new = None if event.op == DELETED else self._by_column(event, event.new)
         if (old is None and event.op != INSERTED) or (new is None and event.op != DELETED):
             return Missed(self._type, f"{self.records}: its columns have changed")
         id, name = (None, {}) if old is None else self._called(old)
         if new is None:
-            return Fed(self._type, position, None, id, name, at, event.actor, False, own, made=made)
+            return Fed(self._type, position, None, id, name, at, event.actor, False, made=made)
         raw = [None if column is None else new.get(column) for column in self._columns]
         row = list(self.records.decoded_one(raw))
         if row[2] is None:
             row[2] = at
         if row[3] is None:
             row[3] = event.actor
-        return Fed(self._type, position, tuple(row), id, name, whole=False, own=own, made=made)
+        return Fed(self._type, position, tuple(row), id, name, whole=False, made=made)
 
     def _was_told(self, event: Event) -> bool:
         """Whether the event's transaction was scanned, or told before."""

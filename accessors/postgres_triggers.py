@@ -329,7 +329,7 @@ def _made(connection: Connection, store: Store, first: Table) -> Queue:
     (path,) = connection.execute(b"SHOW search_path").fetchone() or ("",)
     connection.execute(
         f"CREATE TABLE {found.sql} (n pg_lsn, xid bigint, rel oid, op text, late boolean, old_at tid, new_at tid,"
-        " at timestamptz, actor text, own text, old text, new text)"
+        " at timestamptz, actor text, old text, new text)"
         " WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)".encode()
     )
     connection.execute(
@@ -377,17 +377,17 @@ BEGIN
   IF pg_catalog.to_regclass({literal}) IS NULL THEN
     RETURN NULL;
   ELSIF TG_OP {equals} 'INSERT' THEN
-    INSERT INTO {queue} (n, xid, rel, op, late, new_at, at, actor, own, new) VALUES ({common}, 'i',
+    INSERT INTO {queue} (n, xid, rel, op, late, new_at, at, actor, new) VALUES ({common}, 'i',
       NEW.xmax {differs} '0', NEW.ctid, {whose}, pg_catalog.textin(pg_catalog.record_out(NEW)));
   ELSIF TG_OP {equals} 'UPDATE' THEN
-    INSERT INTO {queue} (n, xid, rel, op, late, old_at, new_at, at, actor, own, old, new) VALUES ({common}, 'u',
+    INSERT INTO {queue} (n, xid, rel, op, late, old_at, new_at, at, actor, old, new) VALUES ({common}, 'u',
       NEW.xmax {differs} '0', OLD.ctid, NEW.ctid, {whose}, pg_catalog.textin(pg_catalog.record_out(OLD)),
       pg_catalog.textin(pg_catalog.record_out(NEW)));
   ELSIF TG_OP {equals} 'DELETE' THEN
-    INSERT INTO {queue} (n, xid, rel, op, late, old_at, at, actor, own, old) VALUES ({common}, 'd',
+    INSERT INTO {queue} (n, xid, rel, op, late, old_at, at, actor, old) VALUES ({common}, 'd',
       FALSE, OLD.ctid, {whose}, pg_catalog.textin(pg_catalog.record_out(OLD)));
   ELSE
-    INSERT INTO {queue} (n, xid, rel, op, late, at, actor, own) VALUES ({common}, 't', FALSE, {whose});
+    INSERT INTO {queue} (n, xid, rel, op, late, at, actor) VALUES ({common}, 't', FALSE, {whose});
   END IF;
   RETURN NULL;
 END
@@ -397,8 +397,7 @@ _WHOSE = """pg_catalog.clock_timestamp(),
       CASE WHEN pg_catalog.length(pg_catalog.current_setting('evsync.actor', TRUE)) {more} 0
         THEN pg_catalog.current_setting('evsync.actor', TRUE)
         WHEN pg_catalog.current_setting('role') {differs} 'none' THEN pg_catalog.current_setting('role')
-        ELSE session_user END,
-      pg_catalog.current_setting('evsync.own', TRUE)"""
+        ELSE session_user END"""
 _OPERATORS = {
     "equals": "OPERATOR(pg_catalog.=)",
     "differs": "OPERATOR(pg_catalog.<>)",

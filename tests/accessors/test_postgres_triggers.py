@@ -15,6 +15,9 @@ from projects import did, synchronizer
 from test_postgres_capture import CONFIG as BY_LOG
 from test_postgres_capture import ROWS, TABLE, quiet, run, steps
 
+from accessors.postgres_connection import reading
+from accessors.postgres_schema import load
+from accessors.postgres_triggers import Noted, Part, shape
 from evsync import Data
 from evsync.errors import GuardTripped
 from evsync.synchronizer import Synchronizer
@@ -552,6 +555,27 @@ def test_a_comparison_beside_open_transactions_is_quiet_and_loses_nothing(open_:
     assert steps(sync) == [("update", "ben", "quick"), ("update", "ann", "slow")]
 
 
+def test_what_is_committed_just_after_the_scan_began_is_left_to_the_next_reading(
+    open_: Any, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = open_()
+    accessor: Any = sync.stores["crm"].accessor("person")
+    scan_at = accessor.scan_at
+
+    def then_changed(*arguments: Any) -> Any:
+        begun = scan_at(*arguments)
+        run(database, "UPDATE person SET name = 'just after' WHERE email = 'ann'")
+        return begun
+
+    run(database, "UPDATE person SET name = 'before' WHERE email = 'ann'")
+    with monkeypatch.context() as patch:
+        patch.setattr(accessor, "scan_at", then_changed)
+        report = sync.ingest(["crm"], scan=True)
+    assert (did(report, "crm")["updated"], report["stores"][0]["missed"]) == (1, 0)
+    assert did(sync.ingest(["crm"]), "crm") == {"updated": 1}
+    assert [name for _, _, name in steps(sync)] == ["before", "just after"]
+
+
 def test_a_scan_finds_what_the_triggers_did_not_tell(open_: Any, database: str) -> None:
     sync = open_()
     run(
@@ -707,12 +731,19 @@ def test_what_we_wrote_is_known_until_all_that_was_read_is_journalled(
     assert quiet(sync)
 
 
-def test_an_application_cannot_pass_for_us(open_: Any, database: str) -> None:
-    sync = open_()
-    sync.stores["crm"].update(Data("person", {"email": "ann", "name": "Ours"}))
-    run(database, "SET evsync.own = '1'; UPDATE person SET name = 'Theirs' WHERE email = 'ann'")
+def test_what_the_end_of_our_transaction_makes_of_it_is_told(open_: Any, database: str) -> None:
+    """A trigger that is only fired by the commit writes behind our back, in our own transaction."""
+    sync = open_(
+        TABLE,
+        ROWS + "; CREATE FUNCTION loud() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " UPDATE person SET name = upper(name) WHERE id = NEW.id AND name <> upper(name); RETURN NULL; END $$;"
+        " CREATE CONSTRAINT TRIGGER loud AFTER UPDATE ON person DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION loud()",
+    )
+    sync.stores["crm"].update(Data("person", {"email": "ann", "name": "ours"}))
     sync.ingest()
-    assert steps(sync)[-1] == ("update", "ann", "Theirs")
+    assert [name for _, _, name in steps(sync)] == ["ours", "OURS"]
+    assert quiet(sync)
 
 
 def test_changes_reach_the_other_store(open_: Any, database: str) -> None:
@@ -851,6 +882,41 @@ def test_partitions_that_come_and_go_are_compared(open_: Any, database: str, doi
     assert quiet(sync)
 
 
+OLD = ((1, "a", "int"), (2, "b", "text"))
+
+
+@pytest.mark.parametrize(
+    ("now", "dropped", "count", "columns"),
+    [
+        (OLD, (), 2, ["a", "b"]),
+        (OLD, (), 3, None),
+        ((*OLD, (3, "c", "int")), (), 2, ["a", "b"]),
+        ((*OLD, (3, "c", "int")), (), 3, ["a", "b", "c"]),
+        (((1, "x", "int"), (2, "b", "text"), (3, "a", "int")), (), 3, ["x", "b", "a"]),
+        ((*OLD, (4, "d", "int")), (3,), 3, None),  # or the one that is gone
+        (OLD[:1], (2,), 1, None),
+        (((1, "a", "text"), (2, "b", "text")), (), 2, None),
+    ],
+)
+def test_what_columns_a_record_had(now: Any, dropped: Any, count: int, columns: list[str] | None) -> None:
+    """As far as that is certain; else the table is compared."""
+    noted = Noted("9", {"9": OLD}, {"9": ()}, "A", 100)
+    part = Part("9", "t", "r", False, now, dropped, frozenset(), True, True)
+    assert shape(noted, "9", part, count, 100) == columns
+    assert shape(noted, "9", part, count, 99) is None
+
+
+def test_triggers_that_were_set_up_again_by_hand_are_compared_all_the_same(open_: Any, database: str) -> None:
+    sync = open_()
+    run(database, "ALTER TABLE person DISABLE TRIGGER ALL; UPDATE person SET name = 'unseen' WHERE id = 2")
+    assert sync.install_capture(["crm"])["stores"][0]["done"] == ['triggers on "public"."person"']
+    run(database, "UPDATE person SET name = 'behind' WHERE id = 1")
+    assert sync.ingest(["crm"])["stores"][0]["missed"] == 1
+    assert sorted(steps(sync)) == [("update", "ann", "behind"), ("update", "ben", "unseen")]
+    assert not sync.ingest(["crm"])["stores"][0].get("missed")
+    assert quiet(sync)
+
+
 def test_a_journal_that_is_older_than_the_queue_is_a_gap(open_: Any, database: str, tmp_path: Path) -> None:
     """As out of a backup, or where two follow one queue: what one of them has taken out, the other never sees."""
     open_().close()
@@ -898,6 +964,10 @@ def test_remove_leaves_nothing(open_: Any, database: str) -> None:
     assert (state["mode"], state["ok"], state["types"]) == ("triggers", True, ["person"])
     assert sync.install_capture(["crm"])["stores"][0]["done"] == []
     assert sync.stores["crm"].accessor("person").discover(sync.stores["crm"]) == {"person": {}}  # type: ignore[attr-defined]
+    with reading(sync.stores["crm"]) as connection:
+        table = load(connection, "person", None)
+        assert table is not None
+        assert not table.triggered  # ours have no say in what is stored
     assert sync.remove_capture(["crm"])["stores"][0]["done"] == [
         "triggers on public.person",
         'the queue "evsync"."_evsync_crm_queue"',
