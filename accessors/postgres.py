@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, ClassVar
 
 from accessors import postgres_capture as capture
 from accessors import postgres_feed as feed
 from accessors import postgres_noting as noting
+from accessors import postgres_offer as offer
+from accessors import postgres_queue as queue
 from accessors import postgres_relations as related
 from accessors import postgres_schema as schema
+from accessors import postgres_triggers as triggers
+from accessors import postgres_ways as ways
 from accessors.postgres_connection import (
     Connection,
     opened,
@@ -20,7 +24,6 @@ from accessors.postgres_connection import (
     writing,
 )
 from accessors.postgres_loading import loading
-from accessors.postgres_offer import ways
 from accessors.postgres_records import Found, Records
 from accessors.postgres_writing import Writing
 from accessors.waiting import changing
@@ -31,6 +34,7 @@ from evsync.accessor import (
     Change,
     Fed,
     Load,
+    Missed,
     Note,
     Noted,
     Outcome,
@@ -41,7 +45,7 @@ from evsync.accessor import (
 )
 from evsync.binding import Description
 from evsync.data import Data
-from evsync.errors import Refused, StoreError
+from evsync.errors import PositionLost, Refused, Retry, StoreError
 from evsync.store import Store
 
 
@@ -58,8 +62,8 @@ class PostgresAccessor(Accessor):
     options: ClassVar[Mapping[str, str]] = {
         "table": "the table's name; left out: the type's",
         "schema": "the schema it stands in; left out: what search_path finds, mostly public",
-        "capture": "how changes are found: auto, wal or scan",
-        "slot": "the name of the replication slot and of the publication, for capture by wal",
+        "capture": "how changes are found: auto, wal, triggers or scan",
+        "slot": "the name of the replication slot and the publication, for capture by wal, or of the queue, by triggers",
     }
 
     # -- the six methods -------------------------------------------------------------------------------
@@ -138,26 +142,36 @@ class PostgresAccessor(Accessor):
 
     def feeds(self, store: Store, type: str) -> bool:
         """See evsync.accessor.CanFeed."""
-        if capture.mode(store, type) == "scan":
+        if ways.mode(store, type) == "scan":
             return False
         with reading(store) as connection:
-            return capture.is_captured(connection, store, type)
+            return ways.is_captured(connection, store, type)
 
     def position(self, store: Store, type: str) -> str:
         with reading(store) as connection:
-            return feed.begin_scan(connection, store, type)
+            return _begin_scan(connection, store, type)
 
     def changes(
         self, store: Store, since: Mapping[str, str], until: str | None = None
-    ) -> Iterator[Fed | Reached]:
+    ) -> Iterator[Fed | Reached | Missed]:
         with reading(store) as connection:
+            there = triggers.queue(connection, store) if ways.way(connection, store) == "triggers" else None
+            if there is not None:
+                yield from queue.changes(connection, store, there, since, until)
+                return
+            if any(map(queue.is_place, since.values())):
+                raise PositionLost(
+                    f"store {store.name!r}: its changes were captured by triggers until now; what happened since the last"
+                    " ingest cannot be told step by step",
+                    f"go on by comparing: evsync ingest {store.name} --accept-gap",
+                )
             yield from feed.changes(connection, store, since, until)
 
     def scan_at(self, store: Store, type: str) -> tuple[str, Generator[Sequence[Row], None, None]]:
         """See evsync.accessor.CanScanAt: the position says which transactions the scan sees."""
         with ExitStack() as beginning:
             connection = beginning.enter_context(reading(store))
-            position = feed.begin_scan(connection, store, type)
+            position = _begin_scan(connection, store, type)
             stack = beginning.pop_all()
 
         def rows() -> Generator[Sequence[Row], None, None]:
@@ -170,7 +184,13 @@ class PostgresAccessor(Accessor):
         return position, begun
 
     def acknowledge(self, store: Store, position: str) -> None:
-        """Let the server forget what is journalled. If the slot is still busy, the next time will do."""
+        """Let the server forget what is journalled. If the slot or the queue is busy, the next time will do."""
+        if queue.is_place(position):
+            with suppress(Retry), opened(store) as connection, transaction(connection):
+                there = triggers.queue(connection, store)
+                if there is not None:
+                    queue.acknowledge(connection, there, position)
+            return
         with opened(store) as connection:
             name = slot_name(connection, store)
             found = capture.slot(connection, name)
@@ -179,21 +199,21 @@ class PostgresAccessor(Accessor):
                 waited(lambda: capture.advance(connection, name, feed.lsn_in(position)), 1.0)
 
     def install(self, store: Store) -> list[str]:
-        """Set up the publication and the slot."""
+        """Set up the publication and the slot, or the queue and the triggers."""
         with opened(store) as connection:
-            return capture.install(connection, store)
+            return ways.install(connection, store)
 
     def uninstall(self, store: Store) -> list[str]:
         with opened(store) as connection:
-            return capture.uninstall(connection, store)
+            return ways.uninstall(connection, store)
 
     def captured(self, store: Store) -> Captured:
         with reading(store) as connection:
-            return capture.status(connection, store)
+            return ways.status(connection, store)
 
     def ways(self, store: Store) -> list[Way]:
         with reading(store) as connection:
-            return ways(connection, store)
+            return offer.ways(connection, store)
 
     def waking(self, store: Store, stop: Callable[[], bool]) -> Iterator[None]:
         """See evsync.accessor.CanWake: the log grows with every change."""
@@ -237,6 +257,13 @@ class PostgresAccessor(Accessor):
                 return schema.hindrance(connection, _writable(connection, store, type).table)
         except StoreError as error:
             return f"{error.message}: {error.hint}" if error.hint else error.message
+
+
+def _begin_scan(connection: Connection, store: Store, type: str) -> str:
+    there = triggers.queue(connection, store) if ways.way(connection, store) == "triggers" else None
+    if there is None:
+        return feed.begin_scan(connection, store, type)
+    return queue.begin_scan(connection, there, type)
 
 
 def _writable(connection: Connection, store: Store, type: str) -> Records:

@@ -10,11 +10,9 @@ from accessors.postgres_connection import Connection, InUse, slot_name
 from accessors.postgres_schema import Table, quoted
 from accessors.postgres_wal import lsn_of, lsn_text
 from evsync.accessor import Captured
-from evsync.binding import Binding, nearest
-from evsync.errors import ConfigError, StoreError, Unreachable
+from evsync.binding import Binding
+from evsync.errors import StoreError, Unreachable
 from evsync.store import Store
-
-MODES = ("auto", "wal", "scan")
 
 _IDENTITY = """
 SELECT c.relreplident, coalesce((
@@ -40,17 +38,6 @@ class Slot(NamedTuple):
     ours: bool
     retained: int
     behind: int
-
-
-def mode(store: Store, type: str) -> str:
-    """How changes are to be found, as configured. Raises ConfigError."""
-    found = store.option(type, "capture", "auto")
-    if found not in MODES:
-        raise ConfigError(
-            f"store {store.name!r}: unknown capture {found!r}",
-            nearest(str(found), MODES) or f"the ways are: {', '.join(MODES)}",
-        )
-    return str(found)
 
 
 def slot(connection: Connection, name: str) -> Slot | None:
@@ -180,20 +167,11 @@ def uninstall(connection: Connection, store: Store) -> list[str]:
 
 
 def status(connection: Connection, store: Store) -> Captured:
-    """How the capture of a store stands."""
-    asked = mode(store, next(iter(store.types), ""))
+    """How the capture by the log stands, where there is a slot."""
     name, way = slot_name(connection, store), f"evsync capture install {store.name}"
     found = slot(connection, name)
-    if found is None or not found.ours:
-        if asked == "wal":
-            return Captured("wal", False, f"there is no slot {name!r}", way)
-        return Captured("scan", True, "by comparing: an ingest sees the last state, not each step")
+    assert found is not None
     types = [type for type in store.types if is_captured(connection, store, type)]
-    if asked == "scan":
-        detail = f"the slot {name!r} keeps the log, but the configuration says scan"
-        return Captured(
-            "wal", False, detail, f"evsync capture remove {store.name}", None, found.retained, types
-        )
     if found.status == "lost":
         detail = f"the slot {name!r} was given up by the server: it kept too much of the log"
         return Captured(

@@ -104,13 +104,45 @@ def slot_name(connection: Connection, store: Store) -> str:
     return re.sub(r"[^a-z0-9_]", "_", name.lower())[:63]
 
 
+def queue_name(store: Store) -> str:
+    """The queue into which triggers put the store's changes."""
+    return f"{_captured_as(store)}_queue"
+
+
+def state_name(store: Store) -> str:
+    """The table that says of the queue how it stands."""
+    return f"{_captured_as(store)}_state"
+
+
+def _captured_as(store: Store) -> str:
+    name = str(store.option("", "slot") or store.name)
+    return "_evsync_" + re.sub(r"[^a-z0-9_]", "_", name.lower())[:40]
+
+
+def queue_schema(connection: Connection, store: Store) -> str | None:
+    """Where the store's queue is, if there is one: in the schema `evsync` or, where that could not be had, in that of
+    its table."""
+    found = connection.execute(f"SELECT ({_QUEUE_SCHEMA})".encode(), [state_name(store)]).fetchone()
+    return None if found is None else found[0]
+
+
+_QUEUE_SCHEMA = """
+SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = $1 AND c.relkind = 'r'
+  AND EXISTS (SELECT 1 FROM pg_class q WHERE q.relnamespace = n.oid
+    AND q.relname = regexp_replace(c.relname, 'state$', 'queue'))
+ORDER BY n.nspname <> 'evsync', NOT pg_table_is_visible(c.oid), n.nspname LIMIT 1
+"""
+
+
 def _is_followed(connection: Connection, store: Store) -> bool:
-    """Whether somebody will read of this transaction in the log; if so, it is marked there as ours."""
+    """Whether somebody will read of this transaction in the log, where it is marked as ours, or in a queue."""
     found = connection.execute(
-        b"SELECT pg_logical_emit_message(true, $1, '') FROM pg_replication_slots WHERE slot_name = $2",
-        [MARK, slot_name(connection, store)],
+        f"SELECT ({_QUEUE_SCHEMA}), (SELECT pg_logical_emit_message(true, $2, '')"
+        " FROM pg_replication_slots WHERE slot_name = $3)".encode(),
+        [state_name(store), MARK, slot_name(connection, store)],
     ).fetchone()
-    return found is not None
+    return found is not None and found != (None, None)
 
 
 def _place_in_log(connection: Connection) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from accessors import postgres_schema as schema
+from accessors import postgres_triggers as triggers
 from accessors.postgres_capture import check_identity
 from accessors.postgres_connection import Connection
 from accessors.postgres_schema import quoted
@@ -25,10 +26,15 @@ _OWNED = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = CAST($
 
 def ways(connection: Connection, store: Store) -> list[Way]:
     """Every way, the best first."""
-    return [Way("wal", "every change can be told by the server's log", tuple(_wal(connection, store)))]
+    return [
+        Way("wal", "every change can be told by the server's log", tuple(lacks_for_wal(connection, store))),
+        Way(
+            "triggers", "every change can be told by triggers", tuple(_lacks_for_triggers(connection, store))
+        ),
+    ]
 
 
-def _wal(connection: Connection, store: Store) -> Iterator[str]:
+def lacks_for_wal(connection: Connection, store: Store) -> Iterator[str]:
     """What capture by the log lacks."""
     level, standby, full = connection.execute(_SERVER.encode()).fetchone() or ("", "f", "f")
     if level != "logical":
@@ -54,6 +60,30 @@ def _wal(connection: Connection, store: Store) -> Iterator[str]:
         try:
             check_identity(connection, table, store.binding(type), "")
         except Unreachable as error:
-            yield f"{error.message.removeprefix(': ')}: {error.hint}"
+            yield _told(error)
     if foreign:
         yield f"only the owner of a table can have it published: {', '.join(foreign)}"
+
+
+def _lacks_for_triggers(connection: Connection, store: Store) -> Iterator[str]:
+    """What capture by triggers lacks."""
+    first = None
+    for type in store.types:
+        table = schema.existing(connection, store, type)
+        first = first or table
+        parts = triggers.parts_of(connection, table)
+        try:
+            triggers.check(table, parts, store.binding(type), "")
+            triggers.check_rights(connection, parts, "")
+        except Unreachable as error:
+            yield _told(error)
+    try:
+        if first is not None:
+            triggers.place_for(connection, first, "")
+    except Unreachable as error:
+        yield _told(error)
+
+
+def _told(error: Unreachable) -> str:
+    said = error.message.removeprefix(": ")
+    return f"{said}: {error.hint}" if error.hint else said

@@ -14,15 +14,24 @@ _KINDS = {"r": "table", "p": "table", "f": "foreign table", "v": "view", "m": "m
 _IDENTITIES = {"a": "always", "d": "default"}
 NOT_THE_USERS = "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_t%'"
 
+OURS = "_evsync_"
+"""What begins so in a database is ours, and no data."""
+
+TRIGGERS = "00_evsync_"
+"""Our triggers begin so; they take no part in what is stored."""
+
+_NOT_OURS = f"NOT starts_with(g.tgname, '{TRIGGERS}')"
+
 # An array of these types is no array in its text.
 _VECTORS = "('int2vector', 'oidvector')"
 
 _TABLE = f"""
 SELECT c.oid, n.nspname, c.relkind, c.relhasrules AND c.relkind IN ('r', 'p'), c.relrowsecurity,
-  EXISTS (SELECT 1 FROM pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D')
+  EXISTS (SELECT 1 FROM pg_trigger g
+    WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D' AND {_NOT_OURS})
   OR (c.relkind = 'p' AND EXISTS (
     SELECT 1 FROM pg_trigger g JOIN pg_partition_tree(c.oid) p ON g.tgrelid = p.relid
-    WHERE NOT g.tgisinternal AND g.tgenabled <> 'D'))
+    WHERE NOT g.tgisinternal AND g.tgenabled <> 'D' AND {_NOT_OURS}))
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relname = $1 AND c.relkind IN ('r', 'p', 'f', 'v', 'm') AND {NOT_THE_USERS}
 """
@@ -61,7 +70,8 @@ _TABLES = f"""
 SELECT c.relname, n.nspname, pg_table_is_visible(c.oid)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition AND {NOT_THE_USERS}
-  AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AND NOT starts_with(c.relname, '_evsync_')
+  AND NOT starts_with(c.relname, '{OURS}')
+  AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
   AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
 ORDER BY 2, 1
 """

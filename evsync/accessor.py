@@ -283,7 +283,8 @@ class Fed(msgspec.Struct):
     where the store tells; else the row does.
 
     `whole`: False inside of a transaction that goes on. `own`: evsync wrote it. `emptied`: all records of the type were deleted
-    at once; nothing else is said."""
+    at once; nothing else is said. `made`: where the feed stood when the change was made, to be compared with `Store.written_at`,
+    where `position` does not say so."""
 
     type: str
     position: str
@@ -295,6 +296,7 @@ class Fed(msgspec.Struct):
     whole: bool = True
     own: bool = False
     emptied: bool = False
+    made: str = ""
 
 
 class Reached(msgspec.Struct):

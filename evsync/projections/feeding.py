@@ -34,7 +34,7 @@ CHANGED, DELETED, EMPTIED = 0, 1, 2
 class Step(NamedTuple):
     """One change out of a feed, as it is staged. `number` puts them in order. `kind`: CHANGED, DELETED, or EMPTIED, all
     records of the type at once. `was`: what the store called the record before. `kept`: whether fields that are not among
-    `names` are as they were, not absent."""
+    `names` are as they were, not absent. `made`: where the feed stood when it was made."""
 
     number: str
     type: str
@@ -51,6 +51,7 @@ class Step(NamedTuple):
     kept: bool
     changed_at: int | None
     changed_by: str | None
+    made: str
 
     @property
     def local(self) -> Local | None:
@@ -164,6 +165,7 @@ class Following:
             kept,
             record.changed_at,
             record.changed_by,
+            _made(fed),
         )
 
 
@@ -204,7 +206,7 @@ def enter_feed(
                     break
             entering.flush()
             if whole is not None:
-                _advance(ingests, whole.position)
+                _advance(ingests, whole.position, midway=True)
         if progress:
             progress(f"journalling {store.name}", done, following.steps.count)
     following.steps.discard()
@@ -218,11 +220,11 @@ def enter_feed(
         accessor.acknowledge(store, reached or min(known, key=place))
 
 
-def _advance(ingests: Mapping[str, Ingest], position: str) -> None:
+def _advance(ingests: Mapping[str, Ingest], position: str, *, midway: bool = False) -> None:
     """A type that was scanned later than the others is ahead of them."""
     for ingest in ingests.values():
         if ingest.state.position is None or place(ingest.state.position) <= place(position):
-            set_position(ingest.journal, ingest.state.id, position)
+            set_position(ingest.journal, ingest.state.id, position, midway=midway)
 
 
 def place(position: str) -> str:
@@ -232,7 +234,11 @@ def place(position: str) -> str:
 
 def _bare(fed: Fed, kind: int, key: str | None, id: Local | None, was: Local | None) -> Step:
     at, by = moment_of(fed.changed_at), fed.changed_by
-    return Step("", fed.type, fed.position, fed.whole, fed.own, kind, key, id, was, None, None, None, False, at, by)  # fmt: skip
+    return Step("", fed.type, fed.position, fed.whole, fed.own, kind, key, id, was, None, None, None, False, at, by, _made(fed))  # fmt: skip
+
+
+def _made(fed: Fed) -> str:
+    return fed.made or place(fed.position)
 
 
 def _key(binding: Binding, name: dict[str, Any]) -> str | None:
@@ -287,11 +293,7 @@ class _Entering:
         for replicas in _chunks(ingest.replicas, BATCH):
             written = ingest.replicas.written([replica.key for replica in replicas])
             ingest.batch(
-                [
-                    _deletion(step, replica)
-                    for replica in replicas
-                    if written.get(replica.key, "") < place(step.position)
-                ]
+                [_deletion(step, replica) for replica in replicas if written.get(replica.key, "") < step.made]
             )
 
 
@@ -358,7 +360,7 @@ def _found(ingest: Ingest, batch: Sequence[Step]) -> Iterator[Found]:
 
 def _is_ours(step: Step, written: str | None) -> bool:
     """Whether we wrote this, or wrote the record since: what the store holds is known better already."""
-    return written is not None and (step.own or place(step.position) <= written)
+    return written is not None and (step.own or step.made <= written)
 
 
 def _contents(ingest: Ingest, replicas: Collection[Replica]) -> dict[str, Fields]:

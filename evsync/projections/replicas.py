@@ -477,14 +477,14 @@ def set_cursor(journal: Journal, binding: int, position: int) -> None:
     journal.connection.execute("UPDATE binding SET cursor = ? WHERE id = ?", (position, binding))
 
 
-def set_position(journal: Journal, binding: int, position: str | None) -> None:
+def set_position(journal: Journal, binding: int, position: str | None, *, midway: bool = False) -> None:
     """The store's own feed is journalled up to `position` (None: it is not followed); inside `write`, with the events it
-    stands behind."""
+    stands behind. `midway`: what was read of it goes on, and may tell of what we wrote before."""
     db = journal.connection
     db.execute("UPDATE binding SET position = ? WHERE id = ?", (position, binding))
     if position is None:
         db.execute("DELETE FROM written WHERE binding = ?", (binding,))
-    else:
+    elif not midway:
         db.execute(
             "DELETE FROM written WHERE binding = ? AND position <= ?", (binding, position.partition(" ")[0])
         )

@@ -1,5 +1,5 @@
-"""4 and 5 beside a real PostgreSQL followed by its log: whenever evsync is killed, or the server crashes, the next run
-goes on: nothing is journalled twice, nothing is missed.
+"""4 and 5 beside a real PostgreSQL followed by its log, or by triggers: whenever evsync is killed, or the server crashes, the
+next run goes on: nothing is journalled twice, nothing is missed.
 
 A step is a statement to PostgreSQL, or one of those that `test_kill` knows. Where the server crashes at a COMMIT, it does so
 after it has committed: the answer is lost.
@@ -32,7 +32,7 @@ level = "int"
 
 [stores.erp]
 url = "{url}"
-capture = "wal"
+capture = "{way}"
 [stores.erp.types.person]
 
 [stores.crm]
@@ -61,13 +61,13 @@ def server() -> Iterator[PostgresServer]:
 class Play:
     """Three stores, in a database and a folder of their own."""
 
-    def __init__(self, server: PostgresServer, folder: Path, name: str) -> None:
+    def __init__(self, server: PostgresServer, folder: Path, name: str, way: str) -> None:
         self.server, self.folder = server, folder / name
         self.url = server.url.rpartition("/")[0] + f"/{name}"
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
         self.folder.mkdir()
-        (self.folder / "evsync.toml").write_text(CONFIG.replace("{url}", self.url))
+        (self.folder / "evsync.toml").write_text(CONFIG.replace("{url}", self.url).replace("{way}", way))
         self.ask(TABLE.replace("{text}", "text"), f"INSERT INTO person VALUES {MANY}")
         self.crm(
             TABLE.replace("{text}", "text"),
@@ -133,15 +133,17 @@ class Play:
         shutil.rmtree(self.folder)
 
 
-@pytest.fixture
-def play(server: PostgresServer, tmp_path: Path) -> Iterator[Callable[[str], Play]]:
+@pytest.fixture(params=["wal", "triggers"])
+def play(
+    server: PostgresServer, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Callable[[str], Play]]:
     """A play before its first sync ("first"), or between two ("changes")."""
     played: list[Play] = []
 
     def begun(story: str) -> Play:
         while played:
             played.pop().close()
-        one = Play(server, tmp_path, f"play_{story}")
+        one = Play(server, tmp_path, f"play_{story}", request.param)
         played.append(one)
         if story == "changes":
             assert one.sync()
