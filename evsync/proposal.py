@@ -470,6 +470,7 @@ def notes_on(seen: Seen) -> Iterator[str]:
             yield f'capture: {way.means} ("{way.mode}"), but not as it is: {"; ".join(way.needs)}'
         else:
             yield f'capture: {way.means} ("{way.mode}"); to set it up: evsync capture install {seen.store}'
+            break  # which takes the best that can be had
     by_reason: dict[str, list[str]] = {}
     for name, why in seen.left_out.items():
         by_reason.setdefault(why, []).append(name)

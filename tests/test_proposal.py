@@ -436,12 +436,13 @@ def test_what_was_guessed_is_marked() -> None:
 
 def test_capture_is_offered_in_a_comment_and_never_switched_on() -> None:
     ways = [
-        Way("wal", "every change can be told by the log"),
-        Way("triggers", "so it can by triggers", ("a", "b")),
+        Way("wal", "every change can be told by the log", ("a", "b")),
+        Way("triggers", "so it can by triggers"),
+        Way("guessing", "which is told no more"),
     ]
     text, config, undecided = proposed(CRM, crm={"ways": ways})
-    first = 'capture: every change can be told by the log ("wal"); to set it up: evsync capture install crm'
-    second = 'capture: so it can by triggers ("triggers"), but not as it is: a; b'
+    first = 'capture: every change can be told by the log ("wal"), but not as it is: a; b'
+    second = 'capture: so it can by triggers ("triggers"); to set it up: evsync capture install crm'
     assert f"# {first}\n# {second}\n" in text
     assert undecided == [f"[stores.crm] {first}", f"[stores.crm] {second}"]
     assert config.stores["crm"].options == {}

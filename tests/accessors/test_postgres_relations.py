@@ -149,7 +149,10 @@ def test_whether_a_table_could_be_created(make: Make, stranger: str) -> None:
 
 def test_the_log_is_a_way_to_capture_and_nothing_is_set_up_by_asking(make: Make, database: str) -> None:
     store = make("CREATE TABLE t (k text PRIMARY KEY)", "t")
-    assert accessor.ways(store) == [Way("wal", "every change can be told by the server's log")]
+    assert accessor.ways(store) == [
+        Way("wal", "every change can be told by the server's log"),
+        Way("triggers", "every change can be told by triggers"),
+    ]
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT count(*) FROM pg_publication").fetchone() == (0,)
         slots = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()"
@@ -157,7 +160,10 @@ def test_the_log_is_a_way_to_capture_and_nothing_is_set_up_by_asking(make: Make,
 
 
 def test_a_table_without_a_key_is_named_as_what_keeps_from_capturing(make: Make) -> None:
-    [way] = accessor.ways(make("CREATE TABLE t (k text); CREATE TABLE u (k text PRIMARY KEY)", "t", "u"))
+    way, triggers = accessor.ways(
+        make("CREATE TABLE t (k text); CREATE TABLE u (k text PRIMARY KEY)", "t", "u")
+    )
+    assert triggers.needs == ()
     (need,) = way.needs
     assert need.startswith('updates and deletes of "public"."t" do not say which record they are of')
     assert "REPLICA IDENTITY FULL" in need
@@ -167,11 +173,16 @@ def test_a_table_without_a_key_is_named_as_what_keeps_from_capturing(make: Make)
 def test_the_rights_that_a_role_lacks_are_named(make: Make, stranger: str) -> None:
     make("CREATE TABLE t (k text PRIMARY KEY); GRANT SELECT ON t TO PUBLIC")
     role = stranger.rpartition("/")[2]
-    [way] = accessor.ways(store_at(stranger, "t"))
+    way, triggers = accessor.ways(store_at(stranger, "t"))
     assert way.needs == (
         f'the role lacks REPLICATION: run: ALTER ROLE "{role}" REPLICATION',
         f'no right to create a publication: run: GRANT CREATE ON DATABASE "{role}" TO "{role}"',
         'only the owner of a table can have it published: "public"."t"',
+    )
+    assert triggers.needs == (
+        f'there is no right to set triggers on public.t: run: GRANT TRIGGER ON public.t TO "{role}"',
+        "there is no schema in which the queue of its changes could be made: run: CREATE SCHEMA evsync"
+        f' AUTHORIZATION "{role}"',
     )
 
 
@@ -181,7 +192,7 @@ def test_a_server_whose_log_tells_too_little_is_told_so(tmp_path: Path) -> None:
     try:
         server.start()
         run(server.url, "CREATE TABLE t (k text PRIMARY KEY)")
-        [way] = accessor.ways(store_at(server.url, "t"))
+        way, _ = accessor.ways(store_at(server.url, "t"))
         assert way.needs == (
             "wal_level is 'replica': run: ALTER SYSTEM SET wal_level = 'logical', and restart the server",
         )
