@@ -21,6 +21,10 @@ SELECT c.relreplident, coalesce((
   WHERE i.indrelid = c.oid AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END), '')
 FROM pg_class c WHERE c.oid = CAST($1 AS oid)
 """
+_GENERATED = b"""
+SELECT attname, attgenerated FROM pg_attribute
+WHERE attrelid = CAST($1 AS oid) AND attnum > 0 AND NOT attisdropped AND attgenerated <> ''
+"""
 _SLOT = """
 SELECT confirmed_flush_lsn, restart_lsn, active, wal_status, database = current_database(), plugin,
   pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)
@@ -87,7 +91,19 @@ def is_captured(connection: Connection, store: Store, type: str) -> bool:
 
 def check_identity(connection: Connection, table: Table, binding: Binding, where: str) -> None:
     """Raises Unreachable for a table of which an update or a deletion would not say of which record it is; without
-    any identity PostgreSQL would refuse the application's own updates once the table is published."""
+    any identity PostgreSQL would refuse the application's own updates once the table is published. Also for one with
+    columns whose values are not in the log."""
+    bound = {*binding.locals, binding.id, binding.changed_at, binding.changed_by}
+    untold = [
+        name
+        for name, generated in connection.execute(_GENERATED, [table.oid])
+        if name in bound and (generated != "s" or not _tells_generated(connection))
+    ]
+    if untold:
+        raise Unreachable(
+            f"{where}: the log does not tell the values of the generated column {untold[0]!r} of {table.sql}",
+            'set capture = "triggers", or leave the column out',
+        )
     kind, told = connection.execute(_IDENTITY.encode(), [table.oid]).fetchone() or ("n", "")
     if kind == "f":
         return
@@ -101,6 +117,21 @@ def check_identity(connection: Connection, table: Table, binding: Binding, where
         + ("" if columns else ", and would fail once its changes are captured"),
         hint if table.primary_key else f"give it a primary key, or {hint}",
     )
+
+
+def _tells_generated(connection: Connection) -> bool:
+    """Whether a publication can have the stored values of generated columns told."""
+    return connection.info.server_version >= 180_000
+
+
+def _options(connection: Connection) -> str:
+    """What is published besides the columns that are written."""
+    options = []
+    if connection.info.server_version >= 130_000:
+        options.append("publish_via_partition_root = true")
+    if _tells_generated(connection):
+        options.append("publish_generated_columns = stored")
+    return ", ".join(options)
 
 
 def install(connection: Connection, store: Store) -> list[str]:
@@ -129,11 +160,15 @@ def install(connection: Connection, store: Store) -> list[str]:
         tables.append(table)
     there = connection.execute(b"SELECT 1 FROM pg_publication WHERE pubname = $1", [name]).fetchone()
     if there is None:
-        via = " WITH (publish_via_partition_root = true)" if connection.info.server_version >= 130_000 else ""
+        options = _options(connection)
         listed = ", ".join(dict.fromkeys(table.sql for table in tables))
-        connection.execute(f"CREATE PUBLICATION {quoted(name)} FOR TABLE {listed}{via}".encode())
+        connection.execute(
+            f"CREATE PUBLICATION {quoted(name)} FOR TABLE {listed}{options and f' WITH ({options})'}".encode()
+        )
         done.append(f"the publication {name} of {listed}")
     else:
+        if options := _options(connection):  # it may have been made by an older server, or an older evsync
+            connection.execute(f"ALTER PUBLICATION {quoted(name)} SET ({options})".encode())
         known = published(connection, name)
         for table in tables:
             if (table.schema, table.name) not in known:

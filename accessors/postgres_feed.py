@@ -30,7 +30,7 @@ from accessors.postgres_wal import (
     said,
     values_of,
 )
-from evsync.accessor import KEPT, Fed, Reached
+from evsync.accessor import KEPT, Fed, Missed, Reached
 from evsync.errors import BadValue, PositionLost
 from evsync.store import Store
 
@@ -72,7 +72,7 @@ def begin_scan(connection: Connection, store: Store, type: str) -> str:
 
 def changes(
     connection: Connection, store: Store, since: Mapping[str, str], until: str | None
-) -> Iterator[Fed | Reached]:
+) -> Iterator[Fed | Reached | Missed]:
     """What was committed behind the positions. Raises PositionLost, and StoreError where it cannot be followed."""
     name = slot_name(connection, store)
     found = capture.slot(connection, name)
@@ -108,10 +108,10 @@ def changes(
     for fed in _followed(store, name, begin, target, readings, seen, last):
         if isinstance(fed, int):
             reached = fed
-        else:
-            if fed.whole:  # it may have been committed behind the target
-                reached = lsn_in(fed.position)
-            yield fed
+            continue
+        if isinstance(fed, Fed) and fed.whole:  # it may have been committed behind the target
+            reached = lsn_in(fed.position)
+        yield fed
     if last is None:
         reached = max(reached, target)
     yield Reached(position_at(reached, seen))
@@ -125,7 +125,7 @@ def _followed(
     readings: Mapping[tuple[str, str], list[_Reading]],
     seen: Mapping[str, Seen],
     last: Seen | None,
-) -> Iterator[Fed | int]:
+) -> Iterator[Fed | Missed | int]:
     """The changes; and for each transaction of which nothing is told, where it ended."""
     relations: dict[int, Relation] = {}
     transaction, own = Begin(0, datetime.min.replace(tzinfo=UTC), 0), False
@@ -157,6 +157,13 @@ def _followed(
                 return
         elif isinstance(one, Relation):
             relations[one.id] = one
+            for reading in readings.get((one.schema, one.name), ()):
+                lacking = reading.lacking(one)
+                if lacking is not None:
+                    yield Missed(
+                        reading.records.type,
+                        f"{reading.records}: the log does not tell the column {lacking!r}",
+                    )
         elif isinstance(one, Message):
             own = own or one.prefix == MARK
 
@@ -168,6 +175,12 @@ class _Reading:
         self.records, self._since, self._seen = records, since, seen
         binding = records.binding
         self._columns = (records.id_column, None, binding.changed_at, binding.changed_by, *binding.locals)
+
+    def lacking(self, relation: Relation) -> str | None:
+        """A column that is bound, but not told."""
+        return next(
+            (name for name in self._columns if name is not None and name not in relation.columns), None
+        )
 
     def fed(self, said: Changed | Truncated, relation: Relation, transaction: Begin, own: bool) -> Fed | None:
         if transaction.lsn < self._since or (self._seen and self._seen.snapshot.sees(transaction.xid)):

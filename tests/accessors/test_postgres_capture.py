@@ -479,3 +479,43 @@ def test_a_server_that_crashes_loses_nothing(tmp_path: Path) -> None:
             assert quiet(sync)
     finally:
         server.close()
+
+
+GENERATED = "CREATE TABLE person (email text PRIMARY KEY, name text, loud text GENERATED ALWAYS AS (upper(name)) STORED)"
+
+
+def test_generated_columns_are_told_too(open_: Any, database: str) -> None:
+    sync = open_(GENERATED)
+    run(database, "UPDATE person SET name = 'Anna' WHERE email = 'ann'")
+    sync.ingest()
+    assert steps(sync, field="loud") == [("update", "ann", "ANNA")]
+    assert quiet(sync)
+
+
+def test_a_publication_that_leaves_a_column_out_is_noticed_and_mended(open_: Any, database: str) -> None:
+    sync = open_(GENERATED)
+    run(
+        database,
+        f"ALTER PUBLICATION {_publication(database)} SET (publish_generated_columns = none)",
+        "UPDATE person SET name = 'Anna' WHERE email = 'ann'",
+    )
+    report = sync.ingest()
+    assert report["ok"], report
+    assert steps(sync, field="loud")[-1] == ("update", "ann", "ANNA")
+    run(database, "UPDATE person SET name = 'Anne' WHERE email = 'ann'")
+    sync.ingest()
+    assert steps(sync, field="loud")[-1] == ("update", "ann", "ANNE")
+    assert quiet(sync)
+
+
+def test_what_the_log_cannot_tell_is_refused(tmp_path: Path, database: str) -> None:
+    run(database, GENERATED.replace("STORED", "VIRTUAL"), "INSERT INTO person VALUES ('ann', 'Ann')")
+    with synchronizer(tmp_path, CONFIG.replace("{url}", database)) as sync:
+        report = sync.ingest()
+    assert report.exit_code == 3
+    assert "generated column 'loud'" in report["stores"][0]["error"]
+
+
+def _publication(database: str) -> str:
+    ((name,),) = run(database, "SELECT pubname FROM pg_publication")
+    return str(name)
