@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 from evsync.accessor import KEPT, CanAcknowledge, CanFeed, Fed, Missed, Reached
 from evsync.binding import Binding
 from evsync.data import join_key
+from evsync.errors import Retry
 from evsync.journal.event import Fields
 from evsync.journal.journal import Journal
 from evsync.projections.ingest import BATCH, Found, Ingest
 from evsync.projections.merge import view
 from evsync.projections.reader import BadRow, Reader, key_text, moment_of
 from evsync.projections.references import References, is_referenced, reader_of
-from evsync.projections.replicas import BindingState, Replica, Replicas, set_position
+from evsync.projections.replicas import BindingState, Replica, Replicas, binding_state, set_position
 from evsync.projections.spool import Spool
 from evsync.projections.staging import Progress, Staged, from_store, quarantined
 from evsync.store import Store
@@ -71,6 +72,7 @@ class Following:
         self.acknowledges = True  # not while the store is still being read: it may have to wait for that
         self.missed: dict[str, str] = {}  # types of which changes may have gone by unseen, and why
         self._journal, self._states = journal, states
+        self.positions = {type: state.position for type, state in states.items()}
         self._readers = {type: reader_of(journal, store, type) for type in states}
         self._references = {
             type: References(journal, store) if is_referenced(store, type) else None for type in states
@@ -187,8 +189,9 @@ def follow(
 def enter_feed(
     following: Following, ingests: Mapping[str, Ingest], dry_run: bool, progress: Progress | None
 ) -> None:
-    """Enter the steps in their order, and save the positions with them."""
-    entering = _Entering(ingests)
+    """Enter the steps in their order, and save the positions with them. Raises Retry where another process has journalled
+    some of them meanwhile."""
+    entering, at = _Entering(ingests), following.positions
     for type, ingest in ingests.items():
         ingest.counts.quarantined += len(following.staged[type].bad)
     journal, store = next(iter(ingests.values())).journal, following.store
@@ -196,6 +199,7 @@ def enter_feed(
     step, done = next(steps, None), 0
     while step is not None:
         with journal.write():
+            _stand_still(ingests, at)
             begun, whole = done, None
             while step is not None:
                 entering.take(step)
@@ -206,25 +210,44 @@ def enter_feed(
                     break
             entering.flush()
             if whole is not None:
-                _advance(ingests, whole.position, midway=True)
+                at = _advance(ingests, at, whole.position, midway=True)
         if progress:
             progress(f"journalling {store.name}", done, following.steps.count)
     following.steps.discard()
     reached = following.reached
     if reached is not None:
         with journal.write():
-            _advance(ingests, reached)
+            _stand_still(ingests, at)
+            _advance(ingests, at, reached)
     accessor = store.accessor(next(iter(ingests)))
     if isinstance(accessor, CanAcknowledge) and following.acknowledges and not dry_run:
         known = [ingest.state.position for ingest in ingests.values() if ingest.state.position is not None]
         accessor.acknowledge(store, reached or min(known, key=place))
 
 
-def _advance(ingests: Mapping[str, Ingest], position: str, *, midway: bool = False) -> None:
-    """A type that was scanned later than the others is ahead of them."""
-    for ingest in ingests.values():
-        if ingest.state.position is None or place(ingest.state.position) <= place(position):
+def _advance(
+    ingests: Mapping[str, Ingest], at: Mapping[str, str | None], position: str, *, midway: bool = False
+) -> dict[str, str | None]:
+    """Save the position, but for a type that was scanned later than the others and is ahead of them; answers with where
+    each is now."""
+    now = dict(at)
+    for type, ingest in ingests.items():
+        before = at[type]
+        if before is None or place(before) <= place(position):
             set_position(ingest.journal, ingest.state.id, position, midway=midway)
+            now[type] = position
+    return now
+
+
+def _stand_still(ingests: Mapping[str, Ingest], at: Mapping[str, str | None]) -> None:
+    """Raises Retry if the positions are no longer those from which it was read; inside `write`."""
+    for type, ingest in ingests.items():
+        state = binding_state(ingest.journal, ingest.store.name, type)
+        if state is not None and state.position != at[type]:
+            raise Retry(
+                f"store {ingest.store.name!r}: another process has journalled its changes meanwhile",
+                "run again when it is done",
+            )
 
 
 def place(position: str) -> str:

@@ -244,3 +244,26 @@ def test_an_id_that_a_feed_shows_dealt_out_again_is_another_record(tmp_path: Pat
         assert [(event["op"], event["key"]) for event in synchronizer.log()] == [
             ("create", "a"), ("delete", "a"), ("create", "b"), ("update", "b"),
         ]  # fmt: skip
+
+
+def test_what_another_process_journals_meanwhile_is_not_journalled_twice(
+    synchronizer: Synchronizer, accessor: FeedAccessor, store: Store, tmp_path: Path
+) -> None:
+    synchronizer.ingest()
+    for value in ("a", "b", "a"):
+        accessor.put(store, {"id": "x", "v": value})
+    changes, ran = accessor.changes, []
+
+    def overtaken(*given: Any) -> Iterator[Fed]:
+        yield from changes(*given)
+        if not ran:
+            ran.append(True)
+            with Synchronizer([store], [THING], tmp_path / "evsync.db") as other:
+                assert other.ingest()["ok"]
+
+    accessor.changes = overtaken  # type: ignore[method-assign]
+    report = synchronizer.ingest()
+    assert report.exit_code == 3
+    assert "another process" in report["stores"][0]["error"]
+    assert synchronizer.ingest()["ok"]
+    assert [event["after"]["v"] for event in synchronizer.log()] == ["a", "b", "a"]
