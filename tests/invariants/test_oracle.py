@@ -516,4 +516,4 @@ def test_the_oracle_foretells_long_random_play() -> None:
 
 @pytest.mark.slow
 def test_the_oracle_foretells_long_random_play_with_a_server() -> None:
-    play_apart(15, 30, True)
+    play_apart(10, 25, True)
