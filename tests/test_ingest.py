@@ -806,3 +806,18 @@ def test_a_great_many_records(tmp_path: Path) -> None:
         put(store, *[{**record, "n": record["n"] + (record["n"] % 3 == 0)} for record in many[1:]])
         assert did(sync.ingest(), "one") == {"deleted": 1, "updated": 1_999, "unchanged": 4_000}
         assert sync.verify()["ok"]
+
+
+@pytest.mark.parametrize("id", [None, "nr"])
+def test_a_key_that_is_no_text_puts_its_row_aside_and_no_other(tmp_path: Path, id: str | None) -> None:
+    file = tmp_path / "web.json"
+    file.write_text('[{"id": "a", "nr": "1"}]')
+    place = PlaceSpec(id=id, ignore=("nr",))
+    store = Store("web", "json:web.json", places={"thing": place}, root=tmp_path)
+    with together(store, fields={"id": "str"}) as sync:
+        assert did(sync.ingest(), "web") == {"created": 1}
+        file.write_text(r'[{"id": "a", "nr": "1"}, {"id": "\ud800", "nr": "\ud800"}, {"id": "b", "nr": "2"}]')
+        assert did(sync.ingest(), "web") == {"created": 1, "unchanged": 1, "quarantined": 1}
+        [row] = sync.quarantine("web")
+        assert "field 'id'" in row["error"]
+        assert did(sync.ingest(), "web") == {"unchanged": 2, "quarantined": 1}

@@ -8,12 +8,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from edge_values import VALUES
-from projects import entry
+from projects import at_rest, did, entry
 from store_kinds import KINDS, store_of
 
 from evsync import Data, Store, Synchronizer
@@ -120,19 +121,19 @@ class Pair:
 
 
 def write(store: Store, action: Any, records: Sequence[tuple[Any, dict[str, Any]]]) -> set[str]:
-    """Write these records, by id, past evsync; answers with the names of those that are refused."""
+    """Write these records, by id, past evsync; answers with the keys of those that are refused."""
     accessor, refused = store.accessor("thing"), set()
+    [key] = store.binding("thing").key_locals
     if isinstance(accessor, CanApply):
-        changes = [Change(action, id, {"name": f["name"]}, f, always("write")) for id, f in records]
+        changes = [Change(action, id, {key: f[key]}, f, always("write")) for id, f in records]
         outcomes = accessor.apply(store, "thing", changes)
-        return {
-            fields["name"] for (_, fields), o in zip(records, outcomes, strict=True) if o.state == "failed"
-        }
+        return {fields[key] for (_, fields), o in zip(records, outcomes, strict=True) if o.state == "failed"}
+    one = {"create": accessor.add, "update": accessor.update, "delete": accessor.remove}[action]
     for id, fields in records:
         try:
-            (accessor.add if action == "create" else accessor.update)(store, Data("thing", fields, id=id))
+            one(store, Data("thing", fields, id=id))
         except Refused:
-            refused.add(fields["name"])
+            refused.add(fields[key])
     return refused
 
 
@@ -265,3 +266,67 @@ def test_values_go_there_and_back(pair: Pairs, one: str, other: str) -> None:
 )
 def test_values_go_there_and_back_between_every_two_stores(pair: Pairs, one: str, other: str) -> None:
     there_and_back(pair(one, other), one, other)
+
+
+# -- keys -----------------------------------------------------------------------------------------------------
+
+
+SLOW = {"postgresql", "mariadb"}
+BY_KEYS = [
+    pytest.param(kind, marks=pytest.mark.slow if kind in SLOW else ())
+    for kind, how in KINDS.items()
+    if not how.feeds
+]
+
+
+@pytest.mark.parametrize("other", BY_KEYS)
+def test_records_are_found_by_keys_of_every_type(tmp_path: Path, other: str) -> None:
+    for kind in TYPES:
+        if kind != "json":  # few stores can look that up
+            (tmp_path / kind).mkdir()
+            with ExitStack() as stack:
+                found_by_keys(tmp_path / kind, stack, kind, other)
+
+
+def found_by_keys(folder: Path, stack: ExitStack, kind: str, other: str) -> None:
+    """Records are created, changed in the second store, and deleted there. What it does not take as a key is told."""
+    more: Mapping[str, Any] = {"max_changes": "100%", "max_deletes": "100%"}
+    left = store_of("memory", "left", folder, stack, "thing", **more)
+    right = store_of(other, "right", folder, stack, "thing", **more)
+    spec = TypeSpec("thing", ("k",), {"k": kind, "v": "str"})
+    sync = stack.enter_context(Synchronizer([left, right], [spec], folder / "evsync.db"))
+    values = {
+        name: value
+        for (of, name), value in VALUES.items()
+        if of == kind and value is not None and value is not ABSENT and f"{kind}: {name}" not in NO_VALUES
+    }
+    held = left.options.setdefault("records", {}).setdefault("thing", {})
+    held.update({(value,): {"k": value, "v": name} for name, value in values.items() if not no_key(value)})
+
+    report = sync.sync()
+    created = entry(report["replay"], "right")
+    assert (created["error"], created["skipped"]) == (None, 0), (kind, created)
+    assert created["created"] + created["failed"] == entry(report["ingest"], "left")["created"]
+    assert created["failed"] == len(list(sync.failures("right")))
+    assert at_rest(sync)
+
+    accessor = right.accessor("thing")
+    found = [(data.id, {"k": key_of(right, kind, data)}) for data in accessor.find(right, "thing")]
+    assert not write(right, "update", [(id, {**key, "v": "changed"}) for id, key in found])
+    report = sync.sync()
+    assert did(report["ingest"], "right") == {"updated": created["created"]}, kind
+    assert did(report["replay"], "left") == {"updated": created["created"]}, kind
+
+    assert not write(right, "delete", found)
+    assert list(accessor.find(right, "thing")) == []
+    report = sync.sync(allow_deletes=True)
+    assert did(report["replay"], "left") == {"deleted": created["created"]}, kind
+
+
+def no_key(value: Any) -> bool:
+    """By what is like nothing, not even itself, nothing is found."""
+    return value.is_nan() if isinstance(value, Decimal) else value == "" or value != value
+
+
+def key_of(store: Store, kind: str, data: Data) -> Any:
+    return native(store.accessor("thing"), kind, data.fields["k"])

@@ -311,9 +311,11 @@ class Reader:
         """The key of a row whose other fields may be beyond reading; None if it has none."""
         values = row[HEADER : self._width]
         try:
-            return self._key(
+            key = self._key(
                 row, [self._wire(i, v) if i in self._key_at else None for i, v in enumerate(values)]
             )
+            key.encode()  # half a surrogate pair is no key
+            return key
         except (BadRow, BadValue, ValueError):
             return None
 

@@ -361,13 +361,15 @@ class _Staging:
             self.seen.add(known)
 
     def _known_by(self, row: Row) -> int | None:
-        key = self.reader.key_of(row)
-        local = row[0] if isinstance(row[0], int | str) else key
+        key, id = self.reader.key_of(row), row[0]
+        if isinstance(id, str) and not _is_text(id):
+            id = None
+        local = id if isinstance(id, int | str) else key
         if local is not None:
             called = self.replicas.by_id([local]).get(local)
             if called is not None:
                 return called.row
-        for candidate in (key, None if row[0] is None else str(row[0])):
+        for candidate in (key, None if id is None else str(id)):
             found = self.replicas.fingerprints([candidate]).get(candidate) if candidate is not None else None
             if found is not None:
                 return found[0]
@@ -464,6 +466,8 @@ def duplicate_key(
 def quarantined(reader: Reader, bad: BadRow) -> Quarantined:
     """A row that was refused, as it is kept."""
     id, place = bad.row[0], bad.row[1]
+    if isinstance(id, str) and not _is_text(id):
+        id = None
     return Quarantined(
         str(place) if place is not None else f"id {id}" if id is not None else "",
         id if isinstance(id, int | str | None) else str(id),
@@ -487,6 +491,14 @@ def called_now(journal: Journal, type: str, reader: Reader, until: int | None) -
     heads = journal.heads(type, changed, until)
     named = {reader.key_in(head.fields): key for key, head in heads.items() if head.fields is not None}
     return {name: key for name, key in named.items() if name != key}
+
+
+def _is_text(id: str) -> bool:
+    """Half a surrogate pair is none."""
+    try:
+        return bool(id.encode()) or not id
+    except UnicodeEncodeError:
+        return False
 
 
 def _local(record: Record) -> int | str:

@@ -703,4 +703,4 @@ def test_invariants_hold_with_a_table_of_a_server_in_play(kind: str) -> None:
 )
 def test_invariants_hold_under_long_random_play_with_two_servers(kinds: tuple[str, ...]) -> None:
     """SQLite, CSV and JSON files, and two servers, in one synchronizer."""
-    play(15, 40, *kinds)
+    play(8, 40, *kinds)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from oracle import Policies, Record, World
+from postgres_server import fresh_database
 from unlike import PLACES, STORES, Faults, Scene
 
 from evsync.errors import EvsyncError, GuardTripped
@@ -78,12 +79,13 @@ class Play(RuleBasedStateMachine):
     """People, evsync and misfortune, one after the other."""
 
     clock: Any  # the frozen time
+    server: str | None = None  # where one of the stores is; see Scene
 
     @initialize(drawn=policies, records=st.dictionaries(keys, changes, max_size=3))
     def begin(self, drawn: Policies, records: dict[str, Record]) -> None:
         self.folder = folder_in_memory()
         self.policies = drawn
-        self.scene = Scene(self.folder, drawn)
+        self.scene = Scene(self.folder, drawn, self.server)
         self.worlds = [World(PLACES, drawn, START)]
         self.now = START
         self.script: list[tuple[datetime, str, tuple[Any, ...], dict[str, Any]]] = []
@@ -115,7 +117,7 @@ class Play(RuleBasedStateMachine):
     def again(self) -> None:
         """11: the same script by the same clock makes the same journal, byte for byte."""
         folder = folder_in_memory()
-        scene = Scene(folder, self.policies)
+        scene = Scene(folder, self.policies, self.server)
         try:
             for now, name, values, more in self.script:
                 self.clock.move_to(now)
@@ -469,8 +471,11 @@ def folder_in_memory() -> Path:
     return Path(tempfile.mkdtemp(prefix="evsync-", dir=ram if ram.is_dir() else None))
 
 
-def play(examples: int, steps: int) -> None:
-    with freeze_time(START, ignore=["hypothesis"]) as Play.clock:
+def play(examples: int, steps: int, with_server: bool = False) -> None:
+    with ExitStack() as stack:
+        if with_server:
+            Play.server = stack.enter_context(fresh_database())
+        Play.clock = stack.enter_context(freeze_time(START, ignore=["hypothesis", "psycopg"]))
         run_state_machine_as_test(
             Play,
             settings=settings(
@@ -484,9 +489,9 @@ def play(examples: int, steps: int) -> None:
         )
 
 
-def play_apart(examples: int, steps: int) -> None:
+def play_apart(*values: Any) -> None:
     """Play in a process of its own: what is drawn depends on which modules are loaded."""
-    command = [sys.executable, "-c", f"import test_oracle; test_oracle.play({examples}, {steps})"]
+    command = [sys.executable, "-c", f"import test_oracle; test_oracle.play(*{values})"]
     paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
     surroundings = {**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": "0"}
     done = subprocess.run(command, env=surroundings, capture_output=True, text=True)
@@ -498,7 +503,17 @@ def test_the_oracle_foretells_random_play() -> None:
     play_apart(35, 15)
 
 
+def test_the_oracle_foretells_random_play_with_a_server() -> None:
+    """The same with PostgreSQL in the place of SQLite."""
+    play_apart(3, 12, True)
+
+
 @pytest.mark.slow
 def test_the_oracle_foretells_long_random_play() -> None:
     """The same over longer stretches."""
     play_apart(100, 50)
+
+
+@pytest.mark.slow
+def test_the_oracle_foretells_long_random_play_with_a_server() -> None:
+    play_apart(10, 25, True)

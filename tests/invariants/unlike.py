@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -13,13 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from oracle import Place, Policies, Record
 
 from accessors.csv import CsvAccessor
 from accessors.memory import MemoryAccessor
+from accessors.postgres import PostgresAccessor
 from accessors.sqlite import SqliteAccessor
 from evsync import Data, Store, Synchronizer
-from evsync.accessor import Change, Outcome, Row
+from evsync.accessor import Accessor, Change, Outcome, Row
 from evsync.binding import PlaceSpec, TypeSpec
 from evsync.errors import Refused, Retry, Unreachable
 from evsync.journal.journal import Journal
@@ -161,6 +164,10 @@ class Crm(Batches, SqliteAccessor):
     pass
 
 
+class Served(Batches, PostgresAccessor):
+    pass
+
+
 class List(Batches, CsvAccessor):
     pass
 
@@ -209,26 +216,32 @@ def tidy(fields: Mapping[str, Any]) -> Record:
 
 
 class Scene:
-    """The stores in a folder, and a synchronizer over them that may be killed."""
+    """The stores in a folder, and a synchronizer over them that may be killed. `server`: the URL of a PostgreSQL database in
+    which `crm` is a table then; else it is one of SQLite's."""
 
-    def __init__(self, folder: Path, policies: Policies) -> None:
-        self.folder, self.policies = folder, policies
+    def __init__(self, folder: Path, policies: Policies, server: str | None = None) -> None:
+        self.folder, self.policies, self.server = folder, policies, server
         self.weather = Weather()
         self.web: dict[Any, Record] = {}
+        self.people = "people" if server is None else f"people_{next(_numbers)}"
+        id = "INTEGER PRIMARY KEY AUTOINCREMENT" if server is None else "serial PRIMARY KEY"
         with self._crm() as db:
             db.execute(
-                "CREATE TABLE people (id INTEGER PRIMARY KEY AUTOINCREMENT, code TEXT NOT NULL UNIQUE,"
-                " name TEXT, note TEXT, score REAL, at TEXT)"
+                f"CREATE TABLE {self.people} (id {id}, code TEXT NOT NULL UNIQUE,"
+                " name TEXT, note TEXT, score DOUBLE PRECISION, at TEXT)"
             )
         self._write_list([])
         self.open()
 
     def open(self) -> None:
         web = {"records": {"person": self.web}}
-        place = PlaceSpec(options={"table": "people"}, changed_at="at")
+        place = PlaceSpec(options={"table": self.people}, changed_at="at")
         part = PlaceSpec(only=("code", "name", "score"))
+        crm: tuple[str, Accessor] = ("sqlite:crm.db", Crm(self.weather))
+        if self.server is not None:
+            crm = self.server, Served(self.weather)
         stores = [
-            Store("crm", "sqlite:crm.db", places={"person": place}, accessor=Crm(self.weather), root=self.folder),
+            Store("crm", crm[0], places={"person": place}, accessor=crm[1], root=self.folder),
             Store("list", "csv:list.csv", places={"person": part}, accessor=List(self.weather), root=self.folder),
             Store(
                 "web", "memory:", places={"person": PlaceSpec(changed_at="at")}, accessor=Web(self.weather),
@@ -246,7 +259,7 @@ class Scene:
     # -- people ----------------------------------------------------------------------------------------
 
     def _crm(self) -> Any:
-        return _committing(self.folder / "crm.db")
+        return _committing(self.folder / "crm.db") if self.server is None else _served(self.server)
 
     def _read_list(self) -> list[Record]:
         with (self.folder / "list.csv").open(newline="", encoding="utf-8") as file:
@@ -262,10 +275,14 @@ class Scene:
         """Create a record, or change these fields of it."""
         if store == "crm":
             with self._crm() as db:
-                db.execute("INSERT OR IGNORE INTO people (code) VALUES (?)", (code,))
+                there = f"SELECT 1 FROM {self.people} WHERE code = ?"
+                if db.execute(there, (code,)).fetchone() is None:
+                    db.execute(f"INSERT INTO {self.people} (code) VALUES (?)", (code,))
                 for name, value in {**fields, "at": at}.items():
                     key = code if name == "code" else fields.get("code", code)
-                    db.execute(f"UPDATE people SET {name} = ? WHERE code IN (?, ?)", (value, code, key))
+                    db.execute(
+                        f"UPDATE {self.people} SET {name} = ? WHERE code IN (?, ?)", (value, code, key)
+                    )
         elif store == "list":
             rows = self._read_list()
             row = next((row for row in rows if row["code"] == code), None)
@@ -279,7 +296,7 @@ class Scene:
     def remove(self, store: str, code: str) -> None:
         if store == "crm":
             with self._crm() as db:
-                db.execute("DELETE FROM people WHERE code = ?", (code,))
+                db.execute(f"DELETE FROM {self.people} WHERE code = ?", (code,))
         elif store == "list":
             self._write_list([row for row in self._read_list() if row["code"] != code])
         else:
@@ -289,7 +306,7 @@ class Scene:
         """What a store holds, by code."""
         if store == "crm":
             with self._crm() as db:
-                rows = db.execute("SELECT code, name, note, score FROM people").fetchall()
+                rows = db.execute(f"SELECT code, name, note, score FROM {self.people}").fetchall()
             found = [dict(zip(FIELDS, row, strict=True)) for row in rows]
         elif store == "list":
             found = [
@@ -347,14 +364,22 @@ class Scene:
         """All that may not change when nothing is done."""
         with closing(sqlite3.connect(self.folder / "evsync.db")) as db:
             dump = list(db.iterdump())
-        return (
-            dump,
-            *((path.name, path.read_bytes()) for path in (self.folder / "crm.db", self.folder / "list.csv")),
-            str(self.web),
-        )
+        crm: Any = self.folder / "crm.db"
+        if self.server is None:
+            crm = crm.read_bytes()
+        else:
+            with self._crm() as db:
+                crm = db.execute(f"SELECT ctid, xmin, * FROM {self.people} ORDER BY id").fetchall()
+        return dump, crm, (self.folder / "list.csv").read_bytes(), str(self.web)
 
     def close(self) -> None:
         self.sync.close()
+        if self.server is not None:
+            with self._crm() as db:
+                db.execute(f"DROP TABLE {self.people}")
+
+
+_numbers = itertools.count(1)
 
 
 class _committing:
@@ -368,3 +393,15 @@ class _committing:
         if kind is None:
             self.db.commit()
         self.db.close()
+
+
+@contextmanager
+def _served(url: str) -> Iterator[Any]:
+    """The same with a server, which marks values otherwise."""
+
+    class Marked(psycopg.Cursor[Any]):
+        def execute(self, query: Any, params: Any = None, **more: Any) -> Any:
+            return super().execute(query.replace("?", "%s"), params, **more)
+
+    with psycopg.connect(url, cursor_factory=Marked) as connection:
+        yield connection
