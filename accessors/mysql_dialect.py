@@ -7,6 +7,7 @@ they are instants; `0000-00-00` and a time of 838 hours stay text, which puts th
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -122,6 +123,16 @@ class MySql(Dialect):
         if number in _DENIED:
             return Unreachable(f"{where} does not let us in: {said}", "check user and password in the url")
         return None
+
+    def abandon(self, connection: sa.Connection, result: sa.CursorResult[Any]) -> None:
+        """PyMySQL would read all the rest first, even of a connection that is lost."""
+        driver: Any = connection.connection.dbapi_connection
+        unread = getattr(result.cursor, "_result", None)
+        if unread is None or not getattr(unread, "unbuffered_active", False):
+            return
+        unread.unbuffered_active, unread.connection, driver._result = False, None, None
+        with suppress(Exception):  # it may be closed already
+            driver.close()
 
     # -- tables ----------------------------------------------------------------------------------------
 

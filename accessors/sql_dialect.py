@@ -68,6 +68,9 @@ class Dialect:
         """Why a connection could not be opened, where that is known better than that nobody answers."""
         return None
 
+    def abandon(self, connection: sa.Connection, result: sa.CursorResult[Any]) -> None:
+        """Make ready to be closed what is not read to its end."""
+
     # -- tables ----------------------------------------------------------------------------------------
 
     def refined(self, connection: sa.Connection, table: Table) -> Table:

@@ -14,9 +14,7 @@ from accessors.sql_values import likeness
 from evsync.accessor import HEADER
 from evsync.errors import Refused
 
-_FOUND_WRONG = (
-    Refused, ValueError, TypeError, AttributeError, OverflowError, exc.DataError, exc.IntegrityError,
-)  # fmt: skip
+_FOUND_WRONG = (Refused, ValueError, TypeError, AttributeError, OverflowError)
 
 
 class Loading:
@@ -45,12 +43,19 @@ class Loading:
             names = [f"v{n}" for n in range(len(columns))]
             parameters = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
             with transaction(self._connection):
-                self._connection.sql.execute(self._insert, parameters)
+                self._add(parameters)
                 if not self._are_as_given(rows):
                     raise Refused("not stored as given")
         except _FOUND_WRONG:
             return False
         return True
+
+    def _add(self, parameters: Sequence[dict[str, Any]]) -> None:
+        try:
+            self._connection.sql.execute(self._insert, parameters)
+        except exc.SQLAlchemyError as error:
+            dialect = self._connection.dialect
+            raise dialect.translated(error, self._records.store, by_record=True) from error
 
     def _are_as_given(self, rows: Sequence[Sequence[Any]]) -> bool:
         records, handle = self._records, self._records.table.handle

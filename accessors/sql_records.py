@@ -116,8 +116,12 @@ class Records:
         streaming = self.connection.sql.execution_options(stream_results=True, max_row_buffer=BATCH)
         query = sa.select(*self._selected).select_from(self.written).where(*where)
         with streaming.execute(query) as result:
-            for rows in result.partitions(BATCH):
-                yield _decoded(rows, self._plan)
+            try:
+                for rows in result.partitions(BATCH):
+                    yield _decoded(rows, self._plan)
+            except BaseException:  # it may just be left, too
+                self.connection.dialect.abandon(self.connection.sql, result)
+                raise
 
     def row(self, values: Mapping[str, Any]) -> Row:
         """A row out of what a feed says of the columns by their names, as the driver would say it. KEPT and ABSENT stay

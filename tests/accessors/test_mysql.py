@@ -557,7 +557,7 @@ def test_an_orphan_is_refused_and_the_others_are_written(make: Make) -> None:
     )
     assert [outcome.state for outcome in outcomes] == ["written", "failed", "written"]
     assert isinstance(outcomes[1].error, Refused)
-    assert [row[HEADER] for row in rows(store)] == ["a", "c"]
+    assert {row[HEADER] for row in rows(store)} == {"a", "c"}
 
 
 def test_a_record_larger_than_the_server_takes_is_refused_alone(make: Make) -> None:
