@@ -124,10 +124,9 @@ class MySql(Dialect):
             return Unreachable(f"{where} does not let us in: {said}", "check user and password in the url")
         return None
 
-    def abandon(self, connection: sa.Connection, result: sa.CursorResult[Any]) -> None:
+    def abandon(self, driver: Any, cursor: Any) -> None:
         """PyMySQL would read all the rest first, even of a connection that is lost."""
-        driver: Any = connection.connection.dbapi_connection
-        unread = getattr(result.cursor, "_result", None)
+        unread = getattr(cursor, "_result", None)
         if unread is None or not getattr(unread, "unbuffered_active", False):
             return
         unread.unbuffered_active, unread.connection, driver._result = False, None, None

@@ -68,8 +68,8 @@ class Dialect:
         """Why a connection could not be opened, where that is known better than that nobody answers."""
         return None
 
-    def abandon(self, connection: sa.Connection, result: sa.CursorResult[Any]) -> None:
-        """Make ready to be closed what is not read to its end."""
+    def abandon(self, driver: Any, cursor: Any) -> None:
+        """Make a driver's connection and cursor ready to be closed where a result is not read to its end."""
 
     # -- tables ----------------------------------------------------------------------------------------
 
