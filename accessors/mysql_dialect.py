@@ -7,6 +7,7 @@ they are instants; `0000-00-00` and a time of 838 hours stay text, which puts th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +16,7 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import mysql
 
 from accessors import sql_dialect
+from accessors.mysql_certain import certain_encoder
 from accessors.sql_dialect import Dialect
 from accessors.sql_errors import busy, number_of, said_by, sqlstate_of, translated, where_of
 from accessors.sql_values import Column, Kind, value_type_of
@@ -176,6 +178,9 @@ class MySql(Dialect):
     def selected(self, column: Column, named: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         """A FLOAT is shown with six digits, however many it has."""
         return named + sa.literal_column("0e0") if column.kind == "single" else named
+
+    def certain_encoder(self, column: Column, value_type: str) -> Callable[[Any], Any] | None:
+        return certain_encoder(column, value_type)
 
     def column_type(self, value_type: str, key_columns: int) -> sa.types.TypeEngine[Any]:
         """DECIMAL pads every number to its scale, and has no more than 65 digits: so a decimal is kept as text, which

@@ -6,6 +6,7 @@ of SQLAlchemy's dialect.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -84,6 +85,11 @@ class Dialect:
     def selected(self, column: Column, named: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         """A column as it is to be read, so that the driver tells its value exactly."""
         return named
+
+    def certain_encoder(self, column: Column, value_type: str) -> Callable[[Any], Any] | None:
+        """An encoder that raises Refused for every value that is not certain to be stored just as it is given; None
+        where nobody knows."""
+        return None
 
     def bound_type(self, column: Column) -> sa.types.TypeEngine[Any]:
         """As what the values of a column are given to the driver."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,7 +26,7 @@ class Loading:
     def __init__(self, connection: Connection, records: Records) -> None:
         self._connection, self._records = connection, records
         names = records.binding.locals
-        self._encoders = [records.encoders[name] for name in names]
+        self._encoders, self._certain = _encoders(records)
         marks: dict[str, Any] = {name: sa.bindparam(f"v{n}") for n, name in enumerate(names)}
         self._insert = sa.insert(records.written).values(marks)
         self._key_at = [names.index(name) for name in records.table.handle]
@@ -44,7 +44,7 @@ class Loading:
             parameters = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
             with transaction(self._connection):
                 self._add(parameters)
-                if not self._are_as_given(rows):
+                if not self._certain and not self._are_as_given(rows):
                     raise Refused("not stored as given")
         except _FOUND_WRONG:
             return False
@@ -69,6 +69,16 @@ class Loading:
                 if likeness(kind, given, stored) != "same":
                     return False
         return True
+
+
+def _encoders(records: Records) -> tuple[list[Callable[[Any], Any]], bool]:
+    """What makes of typed values what the driver is given; and whether that is certain to be stored just so."""
+    names, dialect = records.binding.locals, records.connection.dialect
+    certain = [dialect.certain_encoder(records.table.columns[name], records.types[name]) for name in names]
+    known = [encode for encode in certain if encode is not None]
+    if len(known) == len(names):
+        return known, True
+    return [records.encoders[name] for name in names], False
 
 
 def loading(connection: Connection, records: Records) -> Loading | None:
