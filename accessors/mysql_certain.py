@@ -59,12 +59,8 @@ def _short_enough(encode: Callable[[Any], str], length: int | None) -> Callable[
 
 
 def _is_as_padded(typed: Decimal, digits: int | None) -> bool:
-    exponent = typed.as_tuple().exponent
-    return (
-        isinstance(exponent, int)
-        and exponent == -(digits or 0)
-        and not (typed.is_zero() and typed.is_signed())
-    )
+    is_negative_zero = typed.is_zero() and typed.is_signed()
+    return bool(typed.as_tuple().exponent == -(digits or 0)) and not is_negative_zero
 
 
 def _is_as_fine(typed: datetime | time, digits: int | None) -> bool:
