@@ -60,8 +60,8 @@ def _short_enough(encode: Callable[[Any], str], length: int | None) -> Callable[
 
 def _is_as_padded(typed: Decimal, digits: int | None) -> bool:
     is_negative_zero = typed.is_zero() and typed.is_signed()
-    return bool(typed.as_tuple().exponent == -(digits or 0)) and not is_negative_zero
+    return typed.as_tuple().exponent == -(digits or 0) and not is_negative_zero
 
 
 def _is_as_fine(typed: datetime | time, digits: int | None) -> bool:
-    return typed.microsecond % 10 ** (6 - (digits or 0)) == 0
+    return bool(typed.microsecond % 10 ** (6 - (digits or 0)) == 0)
