@@ -248,29 +248,9 @@ _SQLITE_KINDS: Final[dict[str, Kind]] = {
 }  # fmt: skip
 
 
-class DuckDb(PostgreSql):
-    """A file, by a dialect that takes after PostgreSQL's."""
-
-    locks = False  # who writes what somebody else has written meanwhile is refused
-    _as_text = frozenset()
-
-    def file(self, url: sa.URL) -> Path | None:
-        return Path(url.database) if url.database and url.database != ":memory:" else None
-
-    def settle(self, connection: sa.Connection) -> None:
-        connection.exec_driver_sql("SET timezone = 'UTC'")
-
-    def begin_reading(self, connection: sa.Connection) -> None:
-        pass
-
-    def refined(self, connection: sa.Connection, table: Table) -> Table:
-        return table  # it has no triggers
-
-
 _KNOWN: Final = {
     "postgresql": "accessors.sql_dialect:PostgreSql",
     "sqlite": "accessors.sql_dialect:Sqlite",
-    "duckdb": "accessors.sql_dialect:DuckDb",
     "mysql": "accessors.mysql_dialect:MySql",
     "mariadb": "accessors.mysql_dialect:MySql",
 }
