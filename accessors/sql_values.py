@@ -30,8 +30,7 @@ Kind = Literal[
 class Column(NamedTuple):
     """A column. `value_type`: what it declares. `declared`: the same as SQL. `type`: SQLAlchemy's. `plain`: the driver is
     given the plainest Python value, else one that `type` takes. `digits`: behind the point, of a decimal or a second;
-    None where that is open. `assigned`: the database counts it on where nothing is given. `certain`: what it does not
-    refuse it stores just as given."""
+    None where that is open. `assigned`: the database counts it on where nothing is given."""
 
     name: str
     kind: Kind
