@@ -75,13 +75,18 @@ def current(records: Lookup[F], changes: Sequence[Change]) -> list[F | None]:
     ]
 
 
-def in_halves(changes: Sequence[Change], apply: Callable[[Sequence[Change]], list[Outcome]]) -> list[Outcome]:
+Apply = Callable[[Sequence[Change], Sequence[Outcome]], list[Outcome]]
+"""Writes changes in a transaction of their own; is told what became of those before them."""
+
+
+def in_halves(changes: Sequence[Change], apply: Apply, before: Sequence[Outcome] = ()) -> list[Outcome]:
     """Where a transaction as a whole is refused, by a constraint that is only looked at when it ends, nothing of it is
     written; it is halved until the record is found whose fault it is."""
     try:
-        return apply(changes) if changes else []
+        return apply(changes, before) if changes else []
     except Refused as error:
         if len(changes) == 1:
             return [Outcome("failed", error=error)]
         middle = len(changes) // 2
-        return [*in_halves(changes[:middle], apply), *in_halves(changes[middle:], apply)]
+        first = in_halves(changes[:middle], apply, before)
+        return [*first, *in_halves(changes[middle:], apply, [*before, *first])]

@@ -15,6 +15,7 @@ from accessors import postgres_relations as related
 from accessors import postgres_schema as schema
 from accessors import postgres_triggers as triggers
 from accessors import postgres_ways as ways
+from accessors.applying import applied, in_halves
 from accessors.postgres_connection import (
     Connection,
     opened,
@@ -24,7 +25,7 @@ from accessors.postgres_connection import (
     writing,
 )
 from accessors.postgres_loading import loading
-from accessors.postgres_records import Found, Records
+from accessors.postgres_records import Records
 from accessors.postgres_writing import Writing
 from accessors.waiting import changing
 from accessors.waiting import until as waited
@@ -119,11 +120,11 @@ class PostgresAccessor(Accessor):
 
     def apply(self, store: Store, type: str, changes: Sequence[Change]) -> list[Outcome]:
         """Writes the changes in one transaction; a record that is refused does not stop the others."""
-        return _applied(store, type, changes, None, ())
+        return in_halves(changes, lambda some, before: _apply(store, type, some, before, None))
 
     def apply_noted(self, store: Store, type: str, changes: Sequence[Change], note: Note) -> list[Outcome]:
         """See evsync.accessor.CanNote."""
-        return _applied(store, type, changes, note, ())
+        return in_halves(changes, lambda some, before: _apply(store, type, some, before, note))
 
     def noted(self, store: Store, type: str, place: str) -> Noted | None:
         with reading(store) as connection:
@@ -278,57 +279,16 @@ def _stored(records: Records, row: Row | None) -> Data:
     return records.data(row)
 
 
-def _applied(
-    store: Store, type: str, changes: Sequence[Change], note: Note | None, before: Sequence[Outcome]
-) -> list[Outcome]:
-    """`before`: what became of the changes before these, which stand in the same note."""
-    try:
-        return _apply(store, type, changes, note, before) if changes else []
-    except Refused as error:
-        # The transaction as a whole was refused, by a constraint that is only looked at when it ends. Nothing is
-        # written yet; halve it until the record is found whose fault it is.
-        if len(changes) == 1:
-            return [Outcome("failed", error=error)]
-        middle = len(changes) // 2
-        first = _applied(store, type, changes[:middle], note, before)
-        return [*first, *_applied(store, type, changes[middle:], note, [*before, *first])]
-
-
 def _apply(
-    store: Store, type: str, changes: Sequence[Change], note: Note | None, before: Sequence[Outcome]
+    store: Store, type: str, changes: Sequence[Change], before: Sequence[Outcome], note: Note | None
 ) -> list[Outcome]:
-    """Raises Refused if the transaction as a whole was refused."""
+    """`before`: what became of the changes before these, which stand in the same note. Raises Refused if the transaction as
+    a whole was refused."""
     with writing(store) as connection:
         records = _writable(connection, store, type)
-        writing_ = Writing(records)
-        outcomes: list[Outcome | None] = []
-        writes = []
-        for change, found in zip(changes, _current(records, changes), strict=True):
-            verdict = change.judge(None if found is None else found.row)
-            if verdict != "write":
-                outcomes.append(Outcome(verdict, None if found is None else found.row))
-            elif change.action == "delete" and found is None:
-                outcomes.append(Outcome("written", id=change.id))
-            else:
-                try:
-                    writes.append(writing_.prepared(change.action, change.values, found))
-                    outcomes.append(None)
-                except Refused as error:
-                    outcomes.append(Outcome("failed", error=error))
-        written = iter(writing_.written(writes))
-        came = [next(written) if outcome is None else outcome for outcome in outcomes]
-        if note is not None and writes:
-            noting.put_down(connection, records.table, note.place, note.number, note.text([*before, *came]))
-        return came
-
-
-def _current(records: Records, changes: Sequence[Change]) -> list[Found | None]:
-    """The records of the changes as they are now, locked until the transaction ends."""
-    if records.is_empty():
-        return [None] * len(changes)
-    by_id = records.by_id(change.id for change in changes if change.id is not None)
-    by_name = records.by_name(change.name for change in changes if change.id is None)
-    return [
-        by_name.get(records.name_of(change.name)) if change.id is None else by_id.get(str(change.id))
-        for change in changes
-    ]
+        outcomes = applied(changes, records, Writing(records))
+        if note is not None and any(outcome.state == "written" for outcome in outcomes):
+            noting.put_down(
+                connection, records.table, note.place, note.number, note.text([*before, *outcomes])
+            )
+        return outcomes

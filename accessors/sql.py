@@ -89,7 +89,7 @@ class SqlAccessor(Accessor):
 
     def apply(self, store: Store, type: str, changes: Sequence[Change]) -> list[Outcome]:
         """Writes the changes in one transaction; a record that is refused does not stop the others."""
-        return in_halves(changes, lambda some: _apply(store, type, some))
+        return in_halves(changes, lambda some, _: _apply(store, type, some))
 
     @contextmanager
     def loading(self, store: Store, type: str) -> Iterator[Load | None]:

@@ -30,8 +30,7 @@ Kind = Literal[
 class Column(NamedTuple):
     """A column. `value_type`: what it declares. `declared`: the same as SQL. `type`: SQLAlchemy's. `plain`: the driver is
     given the plainest Python value, else one that `type` takes. `digits`: behind the point, of a decimal or a second;
-    None where that is open. `assigned`: the database counts it on where nothing is given. `certain`: what it does not
-    refuse it stores just as given."""
+    None where that is open. `assigned`: the database counts it on where nothing is given."""
 
     name: str
     kind: Kind
@@ -249,14 +248,6 @@ def _itself(typed: Any) -> Any:
 
 def _float_text(typed: float) -> str:
     return to_text("float", typed)  # a number in a statement would lose the sign of a zero
-
-
-def _single_as_text(typed: float) -> str:
-    """The very number that 32 bits can hold: what they are shown as may lie just beyond it."""
-    try:
-        return to_text("float", struct.unpack("f", struct.pack("f", typed))[0])
-    except OverflowError:
-        return to_text("float", typed)
 
 
 def _uuid_bytes(typed: UUID) -> bytes:

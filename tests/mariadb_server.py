@@ -80,6 +80,8 @@ class MariaDbServer:
                 [
                     program, "--no-defaults", f"--datadir={self._data}", f"--port={self.port}",
                     f"--socket={self.directory / 'socket'}", f"--pid-file={self.directory / 'pid'}",
+                    # Its own, since a server that starts removes the temporary tables that it finds there.
+                    f"--tmpdir={self.directory}",
                     *(f"--{name}={value}" for name, value in self._settings.items()),
                 ],
                 cwd=self.directory, stdout=log, stderr=log, **self._as_user,
