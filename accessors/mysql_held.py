@@ -27,7 +27,7 @@ class Held(Generic[T]):
         self._size += size
         if self._size > IN_MEMORY:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="evsync-")
+                self._file = tempfile.TemporaryFile(prefix="evsync-")  # noqa: SIM115
             pickle.dump(self._some, self._file, pickle.HIGHEST_PROTOCOL)
             self._some, self._size = [], 0
 

@@ -36,11 +36,15 @@ class Partial(Exception):
 
 
 class Decoder:
-    """Reads the rows of a table as it is at a time."""
+    """Reads the rows of a table as it is at a time. `readers`: how the bytes of a column are read of which the log does not say
+    that they mean something else."""
 
-    def __init__(self, table: Table, texts: Texts) -> None:
+    def __init__(
+        self, table: Table, texts: Texts, readers: Mapping[str, Callable[[bytes], Any]] | None = None
+    ) -> None:
+        readers = readers or {}
         self._names = [column.name for column in table.columns]
-        self._decoders = [decoder(column, texts) for column in table.columns]
+        self._decoders = [decoder(column, texts, readers.get(column.name)) for column in table.columns]
 
     def changes(self, event: Event) -> Iterator[Changed]:
         """Raises Partial, BrokenStore."""
@@ -73,7 +77,7 @@ class Decoder:
     def _row(self, body: bytes, at: int, size: int) -> tuple[Values, int]:
         nulls = int.from_bytes(body[at : at + size], "little")
         at += size
-        row = {}
+        row: Values = {}
         for name, decode in zip(self._names, self._decoders, strict=True):
             if nulls & 1:
                 row[name] = None
@@ -91,7 +95,7 @@ def number_of(event: Event) -> int:
 # -- one value ----------------------------------------------------------------------------------------------
 
 
-def decoder(column: Column, texts: Texts) -> Decode:
+def decoder(column: Column, texts: Texts, reader: Callable[[bytes], Any] | None = None) -> Decode:
     """How the values of a column are read. Raises BrokenStore for a type that is not known."""
     type = column.type
     if type in _INTEGERS:
@@ -110,13 +114,13 @@ def decoder(column: Column, texts: Texts) -> Decode:
         return _choice(column, texts(column.collation))
     if type in (tables.JSON, tables.GEOMETRY, tables.VECTOR, tables.BLOB, tables.BLOB_COMPRESSED,
                 tables.VARCHAR, tables.VAR_STRING, tables.VARCHAR_COMPRESSED, tables.STRING):  # fmt: skip
-        return _sized(column.scale, _bytes(column, texts))
+        return _sized(column.scale, _bytes(column, texts, reader))
     raise BrokenStore(
         f"column {column.name!r} is of a type that the binary log numbers {type}, which is not known here"
     )
 
 
-def _bytes(column: Column, texts: Texts) -> Callable[[bytes], Any]:
+def _bytes(column: Column, texts: Texts, reader: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
     """What the bytes of a value mean."""
     if column.type == tables.JSON:
         return json_text
@@ -126,7 +130,10 @@ def _bytes(column: Column, texts: Texts) -> Callable[[bytes], Any]:
     if column.type in (tables.BLOB_COMPRESSED, tables.VARCHAR_COMPRESSED):
         return lambda data: read(_inflated(data))
     if column.type == tables.STRING and column.collation == BINARY:
-        return lambda data: data.ljust(column.size, b"\0")  # the log leaves the end out where it is zero
+        mean = reader or bytes
+        return lambda data: mean(
+            data.ljust(column.size, b"\0")
+        )  # the log leaves the end out where it is zero
     return read
 
 

@@ -17,7 +17,6 @@ from accessors.mysql_positions import Position
 from accessors.mysql_rows import number_of
 from accessors.mysql_statements import Kind, kind_of
 from accessors.mysql_tables import place_of
-from evsync.errors import BrokenStore
 
 _STANDALONE: Final = 1
 _TOLD_BEFORE_ROWS: Final = frozenset({5, 13, 14, 29, 160})
@@ -83,6 +82,11 @@ class Transactions:
             elif event.end and (ended := self._take(event)) is not None:
                 yield ended
                 self._clear()
+
+    @property
+    def known(self) -> bool:
+        """Whether the log was found to be the one that was read before."""
+        return self._met and self._server != 0
 
     # -- where we are ----------------------------------------------------------------------------------
 
