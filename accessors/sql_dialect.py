@@ -1,0 +1,240 @@
+"""In what a kind of database is unlike the others, as far as SQLAlchemy leaves it to us.
+
+`Dialect` is a database like any other; what is known better of one is said in a class of its own, found by the name
+of SQLAlchemy's dialect.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.sql import sqltypes
+
+from accessors.sql_errors import translated
+from accessors.sql_values import Column
+from evsync.errors import StoreError
+from evsync.store import Store
+
+if TYPE_CHECKING:
+    from accessors.sql_schema import Table
+
+LOCK_SECONDS = 5.0
+"""How long a database waits for another program's lock before we call it a Retry, where that can be said."""
+
+
+class Dialect:
+    """A database of which nothing particular is known."""
+
+    locks = True
+    """Whether SELECT … FOR UPDATE locks what it finds."""
+
+    compares_tuples = False
+    """Whether `(a, b) IN ((1, 2), (3, 4))` is understood, and quick."""
+
+    finds: frozenset[str] = frozenset({"int", "bool", "uuid"})
+    """Value types of which the database finds at least what is equal to us, in a column of that type."""
+
+    # -- connections -----------------------------------------------------------------------------------
+
+    def arguments(self, driver: str) -> dict[str, Any]:
+        """What this driver is told besides the URL."""
+        return {}
+
+    def file(self, url: sa.URL) -> Path | None:
+        """The file in which the database lies, where it is one."""
+        return None
+
+    def settle(self, connection: sa.Connection) -> None:
+        """Fix the settings of a new connection on which it depends what values look like."""
+
+    def begin_reading(self, connection: sa.Connection) -> None:
+        """Begin a transaction in which, where that is possible, everything read belongs to one state."""
+
+    def begin_writing(self, connection: sa.Connection) -> None:
+        """Begin a transaction that writes."""
+
+    def translated(self, error: exc.SQLAlchemyError, store: Store, *, by_record: bool = False) -> StoreError:
+        """What went wrong, in our words. `by_record`: while a record was written, so that an error in SQL is one in a
+        trigger or a check, met by this record."""
+        return translated(error, store, by_record=by_record)
+
+    def not_connected(self, error: exc.SQLAlchemyError, store: Store) -> StoreError | None:
+        """Why a connection could not be opened, where that is known better than that nobody answers."""
+        return None
+
+    # -- tables ----------------------------------------------------------------------------------------
+
+    def refined(self, connection: sa.Connection, table: Table) -> Table:
+        """A table as reflected, with what only this kind of database can tell of it."""
+        return table
+
+    def zoned(self, column: Column) -> Column:
+        """A column of times without an offset, of which the user says that they are in UTC."""
+        return column._replace(kind="utc") if column.kind == "datetime" else column
+
+    def selected(self, column: Column, named: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """A column as it is to be read, so that the driver tells its value exactly."""
+        return named
+
+    def bound_type(self, column: Column) -> sa.types.TypeEngine[Any]:
+        """As what the values of a column are given to the driver."""
+        return sqltypes.NullType() if column.plain else column.type
+
+    def column_type(self, value_type: str, key_columns: int) -> sa.types.TypeEngine[Any]:
+        """What a column is declared as when we create it; `key_columns`: among how many in the key, 0 if it is in none."""
+        if value_type == "str":
+            return sa.String(255) if key_columns else sa.Text()
+        return _COLUMN_TYPES[value_type]
+
+    def comment(self, value_type: str, key_columns: int) -> str | None:
+        """What is to be noted at a column that we create because its type does not say it."""
+        return None
+
+    def table_options(self, connection: sa.Connection) -> dict[str, Any]:
+        """What CREATE TABLE is to say besides, as SQLAlchemy names it."""
+        return {}
+
+    def hindrance(self, connection: sa.Connection) -> str | None:
+        """Why nothing can be written just now, where the database would not say so by itself."""
+        return None
+
+    def too_large(self, connection: sa.Connection) -> int | None:
+        """How many bytes one record may have at most, where more would cut the connection."""
+        return None
+
+
+_COLUMN_TYPES: Final[dict[str, sa.types.TypeEngine[Any]]] = {
+    "int": sa.BigInteger(),
+    "float": sa.Double(),
+    "decimal": sa.Numeric(38, 15),
+    "bool": sa.Boolean(),
+    "date": sa.Date(),
+    "time": sa.Time(),
+    "datetime": sa.DateTime(timezone=True),
+    "uuid": sa.Uuid(),
+    "bytes": sa.LargeBinary(),
+    "json": sa.JSON(),
+}
+
+
+class PostgreSql(Dialect):
+    """What it writes as text is read as that text: the driver chokes on values that Python does not have."""
+
+    compares_tuples = True
+    finds = frozenset({"str", "int", "bool", "uuid"})
+
+    _as_text: frozenset[str] = frozenset({"date", "time", "timetz", "datetime", "zoned", "utc", "json", "other"})
+
+    def settle(self, connection: sa.Connection) -> None:
+        connection.exec_driver_sql(
+            "SET timezone = 'UTC'; SET datestyle = 'ISO, MDY'; SET intervalstyle = 'iso_8601';"
+            f" SET lock_timeout = '{max(1, round(LOCK_SECONDS * 1000))}ms'; SET statement_timeout = '0'"
+        )
+
+    def begin_reading(self, connection: sa.Connection) -> None:
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+    def refined(self, connection: sa.Connection, table: Table) -> Table:
+        found = connection.execute(
+            sa.text(
+                "SELECT EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = CAST(:name AS regclass)"
+                " AND NOT tgisinternal AND tgenabled <> 'D')"
+            ),
+            {"name": connection.dialect.identifier_preparer.format_table(table.written)},
+        )
+        return table._replace(triggered=bool(found.scalar()))
+
+    def selected(self, column: Column, named: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        is_array = isinstance(column.type, sqltypes.ARRAY)
+        return sa.cast(named, sa.Text()) if column.kind in self._as_text and not is_array else named
+
+    def column_type(self, value_type: str, key_columns: int) -> sa.types.TypeEngine[Any]:
+        if value_type in ("str", "decimal"):
+            return sa.Text() if value_type == "str" else sa.Numeric()
+        return super().column_type(value_type, key_columns)
+
+
+class Sqlite(Dialect):
+    """A file. Columns hold whatever text they are given, so times may have any offset."""
+
+    locks = False  # the whole file is, see begin_writing
+    finds = frozenset()
+
+    def file(self, url: sa.URL) -> Path | None:
+        return Path(url.database) if url.database and url.database != ":memory:" else None
+
+    def settle(self, connection: sa.Connection) -> None:
+        driver: Any = connection.connection.dbapi_connection
+        driver.isolation_level = None  # else it would begin transactions by itself, and too late
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {max(1, round(LOCK_SECONDS * 1000))}")
+
+    def begin_reading(self, connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    def begin_writing(self, connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def zoned(self, column: Column) -> Column:
+        return column
+
+    def refined(self, connection: sa.Connection, table: Table) -> Table:
+        triggers = connection.execute(
+            sa.text(
+                "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :name COLLATE NOCASE LIMIT 1"
+            ),
+            {"name": table.name},
+        )
+        columns = {name: _as_text(column) for name, column in table.columns.items()}
+        return table._replace(columns=columns, triggered=triggers.first() is not None)
+
+    def column_type(self, value_type: str, key_columns: int) -> sa.types.TypeEngine[Any]:
+        if value_type == "int":
+            return sa.Integer()
+        return sa.Text() if value_type == "str" else super().column_type(value_type, key_columns)
+
+
+def _as_text(column: Column) -> Column:
+    kind = "text" if column.value_type in ("date", "time", "datetime", "json") else column.kind
+    return column._replace(kind=kind, plain=True)
+
+
+class DuckDb(PostgreSql):
+    """A file, by a dialect that takes after PostgreSQL's."""
+
+    locks = False  # who writes what somebody else has written meanwhile is refused
+    _as_text = frozenset()
+
+    def file(self, url: sa.URL) -> Path | None:
+        return Path(url.database) if url.database and url.database != ":memory:" else None
+
+    def settle(self, connection: sa.Connection) -> None:
+        connection.exec_driver_sql("SET timezone = 'UTC'")
+
+    def begin_reading(self, connection: sa.Connection) -> None:
+        pass
+
+    def refined(self, connection: sa.Connection, table: Table) -> Table:
+        return table  # it has no triggers
+
+
+_KNOWN: Final = {
+    "postgresql": "accessors.sql_dialect:PostgreSql",
+    "sqlite": "accessors.sql_dialect:Sqlite",
+    "duckdb": "accessors.sql_dialect:DuckDb",
+    "mysql": "accessors.mysql_dialect:MySql",
+    "mariadb": "accessors.mysql_dialect:MySql",
+}
+
+
+def dialect_of(name: str) -> Dialect:
+    """What is known of a database by the name that SQLAlchemy gives its kind."""
+    place = _KNOWN.get(name)
+    if place is None:
+        return Dialect()
+    module, _, found = place.partition(":")
+    dialect: Dialect = getattr(import_module(module), found)()
+    return dialect
