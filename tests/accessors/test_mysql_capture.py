@@ -143,9 +143,12 @@ def test_a_composite_key(open_: Any, database: str) -> None:
 
 def test_a_table_without_a_key(open_: Any, database: str) -> None:
     sync = open_(
-        "CREATE TABLE person (email text, name text)", "INSERT INTO person VALUES ('ann', 'Ann'), ('ben', 'Ben')"
+        "CREATE TABLE person (email text, name text)",
+        "INSERT INTO person VALUES ('ann', 'Ann'), ('ben', 'Ben')",
     )
-    ask(database, "UPDATE person SET name = 'x' WHERE email = 'ann'", "DELETE FROM person WHERE email = 'ben'")
+    ask(
+        database, "UPDATE person SET name = 'x' WHERE email = 'ann'", "DELETE FROM person WHERE email = 'ben'"
+    )
     sync.ingest()
     assert steps(sync) == [("update", "ann", "x"), ("delete", "ben", None)]
     assert quiet(sync)
