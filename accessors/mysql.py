@@ -82,7 +82,7 @@ class MySqlAccessor(SqlAccessor):
     def waking(self, store: Store, stop: Callable[[], bool]) -> Iterator[None]:
         """See evsync.accessor.CanWake: the log grows with every change."""
         with opened(store) as connection:
-            yield from changing(lambda: _log_end(connection), stop)
+            yield from changing(lambda: _log_end(connection, store), stop)
 
     # -- the tables ------------------------------------------------------------------------------------
 
@@ -91,8 +91,8 @@ class MySqlAccessor(SqlAccessor):
         return {name: options for name, options in super().discover(store).items() if name != marks.TABLE}
 
 
-def _log_end(connection: Connection) -> Position | None:
+def _log_end(connection: Connection, store: Store) -> Position | None:
     try:
-        return log_end(connection.sql)
+        return log_end(connection.sql, store)
     finally:
         connection.sql.rollback()

@@ -3,7 +3,7 @@ there is a small table only, by which our own transactions are known again."""
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -11,7 +11,7 @@ from sqlalchemy import exc
 from accessors import mysql_marks as marks
 from accessors import sql_schema as schema
 from accessors.mysql_following import known_again
-from accessors.mysql_server import is_mariadb, left_out, log_end
+from accessors.mysql_server import left_out, log_end
 from accessors.sql_connection import Connection, opened, transaction
 from accessors.sql_errors import where_of
 from accessors.sql_schema import Table
@@ -116,7 +116,7 @@ def wrong_table(connection: Connection, store: Store, table: Table) -> Wrong | N
         return Wrong(
             f"{table.name!r} is a view, whose changes are not in the log", "name the table behind it"
         )
-    only, never = left_out(connection.sql)
+    only, never = left_out(connection.sql, store)
     within = table.schema or connection.sql.exec_driver_sql("SELECT database()").scalar()
     if (only and within not in only) or within in never:
         return Wrong(
@@ -165,7 +165,7 @@ def install(store: Store) -> list[str]:
             raise Unreachable(f"{where}: {wrong.message}", wrong.hint)
         if not sql.exec_driver_sql("SELECT database()").scalar():
             raise Unreachable(f"{where}: the url names no database", "mysql://user@host/database")
-        end = _log_end(sql, where)
+        end = log_end(sql, store)
         if end is not None:
             known_again(store, end)  # which says whether we may follow
         if marks.is_there(sql):
@@ -206,7 +206,7 @@ def status(store: Store) -> Captured:
                         types=types,
                     )
                 types.append(type)
-            end = _log_end(connection.sql, where_of(store))
+            end = log_end(connection.sql, store)
         except StoreError as error:
             return Captured("binlog", False, error.message, error.hint, types=types)
         if asked == "scan":
@@ -228,14 +228,3 @@ def kept_for(found: dict[str, str]) -> str:
         return "until somebody removes it"
     days, hours = seconds / 86_400, seconds / 3600
     return f"for {days:g} days" if days >= 1 else f"for {hours:.3g} hours"
-
-
-def _log_end(connection: sa.Connection, where: str) -> Any:
-    try:
-        return log_end(connection)
-    except exc.DBAPIError as error:
-        right = "BINLOG MONITOR" if is_mariadb(connection) else "REPLICATION CLIENT"
-        raise Unreachable(
-            f"{where} does not tell us where its binary log stands",
-            f"GRANT {right}, REPLICATION SLAVE ON *.* TO the user",
-        ) from error

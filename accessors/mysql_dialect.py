@@ -89,8 +89,8 @@ class MySql(Dialect):
     def mark(self, connection: sa.Connection, store: Store) -> bool:
         return marks.mark(connection, store)
 
-    def place_in_log(self, connection: sa.Connection) -> str | None:
-        end = log_end(connection)
+    def place_in_log(self, connection: sa.Connection, store: Store) -> str | None:
+        end = log_end(connection, store)
         return None if end is None else end.place
 
     def translated(self, error: exc.SQLAlchemyError, store: Store, *, by_record: bool = False) -> StoreError:

@@ -38,7 +38,7 @@ def changes(store: Store, since: Mapping[str, str], until: str | None) -> Iterat
     """What was committed behind the positions. Raises PositionLost, and StoreError where it cannot be followed."""
     starts = {type: position_of(text) for type, text in since.items()}
     with opened(store) as connection:
-        end = log_end(connection.sql)
+        end = log_end(connection.sql, store)
         if end is None:
             raise Unreachable(
                 f"{where_of(store)} writes no binary log", f"evsync capture status {store.name}"
@@ -89,7 +89,7 @@ class _Reading:
         ]
         self._cascades = Cascades(known, self._types)
         self._ask = lambda expression: sql.exec_driver_sql(f"SELECT {expression}".replace("%", "%%")).scalar()
-        self._texts = Texts(_charsets(sql), self._ask)
+        self._texts = Texts(_charsets(sql), _single(sql), self._ask)
         self._tables: dict[bytes, tuple[Table, Decoder]] = {}
 
     def _place(self, schema: str, table: str) -> tuple[str, str]:
@@ -247,3 +247,9 @@ def _charsets(connection: sa.Connection) -> dict[int, str]:
             "SELECT id, character_set_name FROM information_schema.collations"
         ).all()
     return {id: name for id, name in rows if id is not None and name is not None}
+
+
+def _single(connection: sa.Connection) -> set[str]:
+    """The character sets in which each byte is a letter."""
+    asked = "SELECT character_set_name FROM information_schema.character_sets WHERE maxlen = 1"
+    return {name for (name,) in connection.exec_driver_sql(asked)}

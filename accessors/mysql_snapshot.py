@@ -24,7 +24,7 @@ def located_snapshot(store: Store) -> Iterator[tuple[Connection, Position]]:
     our transaction."""
     with ExitStack() as stack:
         with opened(store) as other:
-            place = None if is_mariadb(other.sql) else _held_still(other.sql)
+            place = None if is_mariadb(other.sql) else _held_still(other.sql, store)
             connection = stack.enter_context(reading(store))
             if is_mariadb(other.sql):
                 place = _seen(connection.sql)
@@ -37,9 +37,9 @@ def located_snapshot(store: Store) -> Iterator[tuple[Connection, Position]]:
         yield connection, known_again(store, place)
 
 
-def _held_still(connection: sa.Connection) -> Position | None:
+def _held_still(connection: sa.Connection, store: Store) -> Position | None:
     connection.exec_driver_sql("FLUSH TABLES WITH READ LOCK")
-    return log_end(connection)
+    return log_end(connection, store)
 
 
 def _seen(connection: sa.Connection) -> Position | None:

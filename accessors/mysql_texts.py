@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -17,10 +17,11 @@ _UNICODE: Final = {
 
 
 class Texts:
-    """Reads texts of any collation as the server would hand them out. `charsets`: the character set of each collation."""
+    """Reads texts of any collation as the server would hand them out. `charsets`: the character set of each collation; `single`:
+    those in which each byte is a letter."""
 
-    def __init__(self, charsets: dict[int, str], ask: Ask) -> None:
-        self._charsets, self._ask = charsets, ask
+    def __init__(self, charsets: Mapping[int, str], single: Collection[str], ask: Ask) -> None:
+        self._charsets, self._single, self._ask = charsets, single, ask
         self._readers: dict[str, Callable[[bytes], Any]] = {}
 
     def __call__(self, collation: int | None) -> Callable[[bytes], Any]:
@@ -42,8 +43,8 @@ class Texts:
         def converted(data: bytes) -> str:
             return str(self._ask(f"CONVERT(_{charset} X'{data.hex()}' USING utf8mb4)"))
 
-        letters = converted(bytes(range(256)))
-        if len(letters) == 256:
+        if charset in self._single:
+            letters = converted(bytes(range(256)))
             return lambda data: "".join([letters[one] for one in data])
         return lru_cache(maxsize=10_000)(converted)
 

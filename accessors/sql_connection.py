@@ -55,7 +55,7 @@ def writing(store: Store) -> Iterator[Connection]:
         followed = connection.dialect.mark(connection.sql, store)
         yield connection
         # Rows that were written are locked: what others did to them stands before this in the log.
-        store.written_at = connection.dialect.place_in_log(connection.sql) if followed else None
+        store.written_at = connection.dialect.place_in_log(connection.sql, store) if followed else None
 
 
 @contextmanager

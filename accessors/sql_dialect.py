@@ -61,7 +61,7 @@ class Dialect:
         """Mark the transaction that has begun as ours, where somebody follows the changes; whether somebody does."""
         return False
 
-    def place_in_log(self, connection: sa.Connection) -> str | None:
+    def place_in_log(self, connection: sa.Connection, store: Store) -> str | None:
         """Where the database's own record of its changes stands now."""
         return None
 

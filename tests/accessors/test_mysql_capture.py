@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mariadb_server import ask, connected, fresh_database
+from mariadb_server import MariaDbServer, ask, connected, fresh_database
 from projects import did, synchronizer
 
+from accessors.waiting import until
 from evsync import Data
 from evsync.synchronizer import Synchronizer
 
@@ -283,3 +284,438 @@ def test_changes_reach_the_other_store(open_: Any, database: str) -> None:
         assert did(report["ingest"], "crm") == {"created": 1}
         assert did(report["replay"], "list") == {"created": 1}
     assert sync.sync()["ingest"]["last"] is None
+
+
+def test_two_projects_see_what_the_other_one_writes(open_: Any, tmp_path: Path, database: str) -> None:
+    sync = open_()
+    (tmp_path / "other").mkdir()
+    with synchronizer(tmp_path / "other", CONFIG.replace("{url}", database)) as other:
+        other.sync()
+        sync.stores["crm"].update(Data("person", {"email": "ann", "name": "ours"}))
+        assert did(other.ingest(), "crm") == {"updated": 1}
+        other.stores["crm"].update(Data("person", {"email": "ann", "name": "theirs"}))
+        assert did(sync.ingest(), "crm")["updated"] == 1
+        assert "updated" not in did(other.ingest(), "crm")
+        assert steps(sync) == steps(other) == [("update", "ann", "ours"), ("update", "ann", "theirs")]
+        assert quiet(sync)
+        assert quiet(other)
+
+
+# -- what the log does not tell row by row -------------------------------------------------------------------------
+
+
+def missed(sync: Synchronizer) -> int:
+    """What a comparison found after something was not told; that it found the rest is checked as well."""
+    report = sync.ingest(["crm"])
+    assert report["ok"], report
+    found = int(report["stores"][0].get("missed", -1))
+    assert quiet(sync)
+    return found
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["ALTER TABLE person MODIFY name varchar(10)", "UPDATE person SET name = 'later'"],
+        ["ALTER TABLE person ADD COLUMN extra int DEFAULT 7 FIRST", "UPDATE person SET name = 'later'"],
+        ["ALTER TABLE person DROP COLUMN more", "UPDATE person SET name = 'later'"],
+        [
+            "CREATE TABLE copy LIKE person",
+            "INSERT INTO copy (email, name) VALUES ('ann', 'copied')",
+            "RENAME TABLE person TO gone, copy TO person",
+        ],
+        ["DROP TABLE person", TABLE, "INSERT INTO person (email, name) VALUES ('cem', 'new')"],
+        ["/* a remark */ alter table `person` comment 'x'", "INSERT INTO person (email) VALUES ('cem')"],
+    ],
+)
+def test_a_table_that_is_altered_is_compared(open_: Any, database: str, statements: list[str]) -> None:
+    table = "CREATE TABLE person (id int PRIMARY KEY AUTO_INCREMENT, more int, email varchar(100) UNIQUE, name text)"
+    config = CONFIG.replace(
+        "[stores.crm.types.person]", '[stores.crm.types.person]\nonly = ["email", "name"]'
+    )
+    sync = open_(table, config=config)
+    ask(database, "UPDATE person SET name = 'before' WHERE email = 'ann'", *statements)
+    assert missed(sync) >= 0
+    assert ("update", "ann", "before") in steps(sync)
+
+
+def test_statements_about_other_tables_are_not_compared(open_: Any, database: str) -> None:
+    sync = open_()
+    ask(
+        database,
+        "CREATE TABLE personal (id int)",
+        "ALTER TABLE personal ADD x int",
+        "CREATE VIEW people AS SELECT * FROM person",
+        "CREATE TEMPORARY TABLE t SELECT * FROM person",
+        "DROP TABLE personal",
+        "ANALYZE TABLE person",
+        "UPDATE person SET name = 'x' WHERE email = 'ann'",
+    )
+    report = sync.ingest()
+    assert "missed" not in report["stores"][0]
+    assert steps(sync) == [("update", "ann", "x")]
+
+
+def test_what_is_logged_as_a_statement_is_compared(open_: Any, database: str) -> None:
+    sync = open_()
+    with closing(connected(database)) as connection, connection.cursor() as cursor:
+        cursor.execute("SET SESSION binlog_format = 'STATEMENT'")
+        cursor.execute("UPDATE person SET name = 'stated' WHERE email = 'ann'")
+    ask(database, "UPDATE person SET name = 'told' WHERE email = 'ben'")
+    assert missed(sync) == 1
+    assert steps(sync) == [("update", "ben", "told"), ("update", "ann", "stated")]
+
+
+def test_a_row_that_is_told_in_part_is_compared(open_: Any, database: str) -> None:
+    sync = open_()
+    with closing(connected(database)) as connection, connection.cursor() as cursor:
+        cursor.execute("SET SESSION binlog_row_image = 'MINIMAL'")
+        cursor.execute("UPDATE person SET name = 'x' WHERE email = 'ann'")
+    assert missed(sync) == 1
+
+
+def test_a_prepared_transaction_is_told_when_it_is_committed(open_: Any, database: str) -> None:
+    sync = open_()
+    with closing(connected(database)) as connection, connection.cursor() as cursor:
+        for name, end in (("given", "XA COMMIT"), ("taken", "XA ROLLBACK")):
+            for statement in (f"XA START '{name}'", f"UPDATE person SET name = '{name}'", f"XA END '{name}'"):
+                cursor.execute(statement)
+            cursor.execute(f"XA PREPARE '{name}'")
+            assert sync.ingest()["last"] is None
+            cursor.execute(f"{end} '{name}'")
+            if name == "given":
+                assert missed(sync) == 2
+    assert sync.ingest()["last"] is None
+    assert {name for _, _, name in steps(sync)} == {"given"}
+    with closing(connected(database)) as connection, connection.cursor() as cursor:
+        for statement in (
+            "XA START 'one'",
+            "UPDATE person SET name = 'one' WHERE email = 'ann'",
+            "XA END 'one'",
+            "XA COMMIT 'one' ONE PHASE",
+        ):
+            cursor.execute(statement)
+    assert did(sync.ingest(), "crm") == {"updated": 1}
+    assert quiet(sync)
+
+
+# -- foreign keys that act by themselves ---------------------------------------------------------------------------
+
+FAMILY = """
+CREATE TABLE firm (id int PRIMARY KEY, name text);
+CREATE TABLE team (id int PRIMARY KEY, firm int, FOREIGN KEY (firm) REFERENCES firm (id) ON DELETE CASCADE ON UPDATE CASCADE);
+CREATE TABLE person (email varchar(50) PRIMARY KEY, team int, firm int, name text,
+ FOREIGN KEY (team) REFERENCES team (id) ON DELETE SET NULL,
+ FOREIGN KEY (firm) REFERENCES firm (id) ON DELETE CASCADE ON UPDATE CASCADE);
+INSERT INTO firm VALUES (1, 'a'), (2, 'b'), (3, 'c');
+INSERT INTO team VALUES (10, 1), (20, 2)"""
+MEMBERS = "INSERT INTO person VALUES ('ann', 10, 2, ''), ('ben', NULL, 1, ''), ('cem', 20, NULL, '')"
+
+
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        ("DELETE FROM firm WHERE id = 1", 2),  # ben is gone; ann has no team any more
+        ("UPDATE firm SET id = 4 WHERE id = 2", 1),
+        ("DELETE FROM team WHERE id = 20", 1),
+        ("DELETE FROM firm WHERE id = 3", 0),
+    ],
+)
+def test_what_foreign_keys_do_is_found(open_: Any, database: str, statement: str, found: int) -> None:
+    sync = open_(FAMILY, MEMBERS)
+    ask(database, "UPDATE person SET name = 'x' WHERE email = 'cem'", statement)
+    assert missed(sync) == found
+    assert [key for op, key, name in steps(sync, 3) if name == "x"][:1] == ["cem"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE firm SET name = 'x'",
+        "INSERT INTO firm VALUES (9, 'x')",
+        "UPDATE team SET id = 30 WHERE id = 20",
+    ],
+)
+def test_what_sets_off_no_foreign_key_costs_nothing(open_: Any, database: str, statement: str) -> None:
+    sync = open_(FAMILY, "INSERT INTO person VALUES ('ann', 10, 2, ''), ('ben', NULL, 1, '')")
+    ask(database, statement, "UPDATE person SET name = 'x' WHERE email = 'ann'")
+    report = sync.ingest()
+    assert "missed" not in report["stores"][0]
+    assert did(report, "crm") == {"updated": 1}
+    assert quiet(sync)
+
+
+# -- values ---------------------------------------------------------------------------------------------------
+
+COLUMNS = {
+    "ti": ("tinyint", "-128"), "tiu": ("tinyint unsigned", "255"), "ye": ("year", "2024"), "ye0": ("year", "0"),
+    "sm": ("smallint", "-32768"), "smu": ("smallint unsigned", "65535"), "me": ("mediumint", "-8388608"),
+    "meu": ("mediumint unsigned", "16777215"), "inn": ("int", "-2147483648"), "inu": ("int unsigned zerofill", "4294967295"),
+    "bi": ("bigint", "-9223372036854775808"), "biu": ("bigint unsigned", "18446744073709551615"), "bo": ("bool", "true"),
+    "fl": ("float", "1.1"), "fl2": ("float", "-3.4e38"), "fl3": ("float", "16777217"), "fl4": ("float", "0.333333333"),
+    "dou": ("double", "0.1"), "dou2": ("double", "-1e300"),
+    "de": ("decimal(10,2)", "-12345678.90"), "de2": ("decimal(65,30)", "12345678901234567890123456789012345.1234567890123456789"),
+    "de3": ("decimal(5,0)", "-12345"), "de4": ("decimal(9,9)", "0.123456789"), "de5": ("decimal(10,3)", "0"), "de6": ("decimal(4,2)", "-0.5"),
+    "b1": ("bit(1)", "1"), "b10": ("bit(10)", "b'1000000001'"), "b64": ("bit(64)", "0xff00ff00ff00ff01"),
+    "ch": ("char(5)", "'ab '"), "ch0": ("char(5)", "''"), "chl": ("char(5) character set latin1", "'äé'"), "cw": ("char(200)", "repeat('ü', 150)"),
+    "vc": ("varchar(300)", "repeat('ä', 250)"), "vs": ("varchar(20)", "' ab '"), "v0": ("varchar(20)", "''"),
+    "vl": ("varchar(20) character set latin1", "'€ü'"), "vg": ("varchar(20) character set gbk", "'中文'"),
+    "vj": ("varchar(20) character set sjis", "'日本'"), "vu": ("varchar(10) character set ucs2", "'ä€'"),
+    "vk": ("varchar(10) character set koi8r", "'привет'"), "v32": ("varchar(10) character set utf32", "'😀'"), "v3": ("varchar(10) character set utf8mb3", "'ä'"),
+    "va": ("varchar(10) character set ascii", "'a'"), "bn": ("binary(6)", "0x610062"), "bn0": ("binary(3)", "''"), "vb": ("varbinary(300)", "0x0001ff00"),
+    "tt": ("tinytext", "'t'"), "tx": ("text", "repeat('x', 1000)"), "ml": ("mediumtext character set latin1", "'ü'"), "lt": ("longtext", "'😀'"),
+    "tb": ("tinyblob", "''"), "lb": ("longblob", "0x00ff"), "vz": ("varchar(100) compressed", "repeat('ä', 50)"),
+    "tz": ("text compressed", "repeat('long ', 1000)"), "tz1": ("text compressed character set latin1", "'ü'"),
+    "en": ("enum('b', 'ä', 'x,y')", "'x,y'"), "enl": ("enum('a', 'ö') character set latin1", "'ö'"), "en0": ("enum('', 'a')", "''"),
+    "se": ("set('one', 'zwö', 'three')", "'three,one'"), "se0": ("set('one', 'two')", "''"),
+    "da": ("date", "'2024-02-29'"), "da1": ("date", "'0001-01-01'"), "tm": ("time", "'23:59:59'"), "tm3": ("time(3)", "'12:34:56.789'"),
+    "tm6": ("time(6)", "'00:00:00.000001'"), "dt": ("datetime", "'9999-12-31 23:59:59'"), "dt1": ("datetime(1)", "'2024-01-01 10:00:00.5'"),
+    "dt4": ("datetime(4)", "'2024-01-01 00:00:00.1234'"), "dt6": ("datetime(6)", "'2024-01-01 00:00:00.000001'"),
+    "ts": ("timestamp null", "'2024-01-01 02:00:00'"), "ts6": ("timestamp(6) null", "'2038-01-19 03:14:07.999999'"), "ts1": ("timestamp null", "'1970-01-01 00:00:01'"),
+    "js": ("json", '\'{"a": [1.50, null]}\''), "po": ("point", "POINT(1, 2)"), "ge": ("geometry", "ST_GeomFromText('LINESTRING(0 0,1 1)', 4326)"),
+    "uu": ("uuid", "'12345678-1234-5678-9abc-567812345600'"), "i6": ("inet6", "'::ffff:1.2.3.4'"), "i62": ("inet6", "'2001:db8::'"), "i4": ("inet4", "'10.0.0.0'"),
+    "gv": ("int as (inn + 1) virtual", None), "gs": ("varchar(10) as (concat('g', ti)) stored", None), "nv": ("int invisible", "9"),
+    "nothing": ("varchar(10)", "NULL"), "`odd ``name`": ("int", "1"), "`größe`": ("int", "2"),
+}  # fmt: skip
+"""A column of each type, and what is put into it."""
+
+
+def test_all_types_come_as_a_scan_shows_them(open_: Any, database: str) -> None:
+    declared = ", ".join(f"{name} {type}" for name, (type, _) in COLUMNS.items())
+    values = {name: value for name, (_, value) in COLUMNS.items() if value is not None}
+
+    def insert(email: str) -> None:
+        with closing(connected(database)) as connection, connection.cursor() as cursor:
+            cursor.execute("SET time_zone = '+00:00', sql_mode = ''")
+            cursor.execute(
+                f"INSERT INTO person (email, {', '.join(values)}) VALUES ('{email}', {', '.join(values.values())})"
+            )
+
+    ask(database, f"CREATE TABLE person (email varchar(50) PRIMARY KEY, {declared})")
+    insert("scanned")
+    sync = open_("DO 1", "DO 1")
+    insert("streamed")
+    assert did(sync.ingest(), "crm") == {"created": 1}
+    scanned, streamed = (dict(event["after"]) for event in sync.log())
+    assert {scanned.pop("email"), streamed.pop("email")} == {"scanned", "streamed"}
+    assert streamed == scanned
+    assert len(scanned) == len(COLUMNS)
+    assert quiet(sync)
+
+
+@pytest.mark.parametrize(
+    ("type", "value"),
+    [
+        ("date", "'0000-00-00'"), ("date", "'2024-02-00'"), ("datetime", "'0000-00-00'"), ("datetime(3)", "'2024-00-10 01:02:03.5'"),
+        ("timestamp null", "'0000-00-00'"), ("timestamp(6) null", "'0000-00-00'"), ("time", "'-838:59:59'"),
+        ("time(2)", "'-00:00:00.05'"), ("time(3)", "'-12:34:56.789'"), ("time(6)", "'838:59:58.999999'"), ("time(5)", "'-100:00:00.00001'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_put_aside_as_by_a_scan(
+    open_: Any, database: str, type: str, value: str
+) -> None:
+    def insert(email: str) -> None:
+        with closing(connected(database)) as connection, connection.cursor() as cursor:
+            cursor.execute("SET sql_mode = ''")
+            cursor.execute(f"INSERT INTO person VALUES ('{email}', {value})")
+
+    ask(database, f"CREATE TABLE person (email varchar(50) PRIMARY KEY, name {type})")
+    insert("scanned")
+    sync = open_("DO 1", "DO 1")
+    insert("streamed")
+    assert did(sync.ingest(["crm"]), "crm") == {"quarantined": 1}
+    scanned, streamed = sync.quarantine()
+    assert scanned["error"] == streamed["error"]
+    assert scanned["row"]["name"] == streamed["row"]["name"] is not None
+    report = sync.ingest(["crm"], scan=True)
+    assert report["last"] is None
+    assert len(list(sync.quarantine())) == 2
+
+
+# -- what may go wrong ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[MariaDbServer]:
+    """A server whose log may be lost."""
+    server = MariaDbServer()
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def own(own_server: MariaDbServer, tmp_path: Path) -> Iterator[tuple[Synchronizer, str]]:
+    """A store in a database of that server, after its first ingest."""
+    ask(own_server.url, "CREATE DATABASE one")
+    url = own_server.url.rpartition("/")[0] + "/one"
+    ask(url, TABLE, ROWS)
+    with synchronizer(tmp_path, CONFIG.replace("{url}", url)) as sync:
+        assert sync.ingest()["ok"]
+        ask(url, "UPDATE person SET name = 'told' WHERE email = 'ann'")
+        assert did(sync.ingest(), "crm") == {"updated": 1}
+        yield sync, url
+    ask(own_server.url, "DROP DATABASE one")
+
+
+def lost_and_found(sync: Synchronizer, url: str) -> None:
+    report = sync.ingest(["crm"])
+    assert report.exit_code == 3, report
+    assert "does not reach back" in report["stores"][0]["error"]
+    assert "--accept-gap" in report.hints["crm"]
+    report = sync.ingest(["crm"], accept_gap=True)
+    assert (report.exit_code, report["stores"][0]["missed"]) == (0, 1)
+    ask(url, "UPDATE person SET name = 'seen' WHERE email = 'ann'")
+    assert did(sync.ingest(), "crm") == {"updated": 1}
+    assert quiet(sync)
+
+
+def removed(url: str, *, flush: bool = True) -> None:
+    """Have all files but the last one removed; the server does so once its tables need none of them any more."""
+
+    def tried() -> bool:
+        [(file, *_)] = ask(url, "SHOW MASTER STATUS")
+        ask(url, f"PURGE BINARY LOGS TO '{file}'")
+        return [name for name, *_ in ask(url, "SHOW BINARY LOGS")] == [file]
+
+    if flush:
+        ask(url, "FLUSH BINARY LOGS")
+    assert until(tried, 10.0)
+
+
+def test_a_log_that_was_begun_anew_is_a_gap(own: tuple[Synchronizer, str]) -> None:
+    sync, url = own
+    ask(url, "UPDATE person SET name = 'unseen' WHERE email = 'ann'", "RESET MASTER")
+    lost_and_found(sync, url)
+
+
+def test_a_log_that_was_begun_anew_and_has_grown_past_the_old_place_is_a_gap(
+    own: tuple[Synchronizer, str],
+) -> None:
+    sync, url = own
+    ask(url, "UPDATE person SET name = 'unseen' WHERE email = 'ann'", "RESET MASTER")
+    ask(
+        url,
+        *["INSERT INTO person (name) VALUES (repeat('x', 1000))", "DELETE FROM person WHERE email IS NULL"]
+        * 10,
+    )
+    lost_and_found(sync, url)
+
+
+def test_files_that_were_removed_are_a_gap(own: tuple[Synchronizer, str]) -> None:
+    sync, url = own
+    ask(url, "UPDATE person SET name = 'unseen' WHERE email = 'ann'")
+    removed(url)
+    lost_and_found(sync, url)
+
+
+def test_a_table_that_is_quiet_does_not_lose_its_place(own: tuple[Synchronizer, str]) -> None:
+    sync, url = own
+    ask(
+        url,
+        "CREATE TABLE other (id int)",
+        "FLUSH BINARY LOGS",
+        "INSERT INTO other VALUES (1)",
+        "FLUSH BINARY LOGS",
+    )
+    assert sync.ingest()["ok"]
+    removed(url, flush=False)
+    ask(url, "UPDATE person SET name = 'seen' WHERE email = 'ann'")
+    assert did(sync.ingest(), "crm") == {"updated": 1}
+
+
+@pytest.mark.parametrize("how", ["restart", "crash"])
+def test_a_server_that_begins_anew_loses_nothing(
+    own: tuple[Synchronizer, str], own_server: MariaDbServer, how: str
+) -> None:
+    sync, url = own
+    ask(url, "UPDATE person SET name = 'x' WHERE email = 'ann'")
+    own_server.kill() if how == "crash" else own_server.stop()
+    report = sync.ingest(["crm"])
+    assert report.exit_code == 3
+    assert "does not answer" in report["stores"][0]["error"]
+    own_server.start()
+    ask(url, "UPDATE person SET name = 'y' WHERE email = 'ann'")
+    assert did(sync.ingest(), "crm") == {"updated": 2}
+    assert [name for _, _, name in steps(sync, 3)] == ["x", "y"]
+    assert quiet(sync)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("binlog_format = 'MIXED'", "binlog_format = ROW"),
+        ("binlog_row_image = 'MINIMAL'", "binlog_row_image = FULL"),
+        ("binlog_row_metadata = 'MINIMAL'", "binlog_row_metadata = FULL"),
+    ],
+)
+def test_a_server_that_does_not_tell_every_change_is_refused(
+    own_server: MariaDbServer, tmp_path: Path, setting: str, said: str
+) -> None:
+    url = own_server.url.rpartition("/")[0] + "/two"
+    ask(own_server.url, "CREATE DATABASE two")
+    name = setting.partition(" ")[0]
+    try:
+        ask(url, TABLE, ROWS, f"SET GLOBAL {setting}")
+        with synchronizer(tmp_path, CONFIG.replace("{url}", url)) as sync:
+            report = sync.ingest(["crm"])
+            assert report.exit_code == 3
+            assert name in report["stores"][0]["error"]
+            assert said in report.hints["crm"]
+            ask(url, f"SET GLOBAL {name} = DEFAULT", f"SET GLOBAL {said.replace(' = ', ' = ')}")
+            assert sync.ingest(["crm"])["ok"]
+            ask(url, f"SET GLOBAL {setting}")
+            report = sync.ingest(["crm"])  # it did once, but does not any more
+            assert report.exit_code == 3
+            assert name in report["stores"][0]["error"]
+    finally:
+        ask(own_server.url, f"SET GLOBAL {said}", "DROP DATABASE two")
+
+
+def test_tables_of_which_the_log_does_not_tell_are_refused(tmp_path: Path, database: str) -> None:
+    ask(database, TABLE + " ENGINE = Aria", ROWS)
+    with synchronizer(tmp_path, CONFIG.replace("{url}", database)) as sync:
+        report = sync.install_capture(["crm"])
+        assert "engine Aria" in report["stores"][0]["error"]
+        ask(database, "ALTER TABLE person ENGINE = InnoDB", "ALTER TABLE person ADD SYSTEM VERSIONING")
+        assert "versions" in sync.install_capture(["crm"])["stores"][0]["error"]
+        ask(database, "ALTER TABLE person DROP SYSTEM VERSIONING, RENAME TO people")
+        ask(database, "CREATE VIEW person AS SELECT * FROM people")
+        assert "is a view" in sync.install_capture(["crm"])["stores"][0]["error"]
+
+
+def test_rights_that_are_missing_are_named(tmp_path: Path, database: str) -> None:
+    ask(
+        database,
+        TABLE,
+        ROWS,
+        "CREATE OR REPLACE USER evsync_reader IDENTIFIED BY 'secret-word'",
+        f"GRANT ALL ON `{database.rpartition('/')[2]}`.* TO evsync_reader",
+    )
+    url = database.replace("root@", "evsync_reader:secret-word@")
+    with synchronizer(tmp_path, CONFIG.replace("{url}", url)) as sync:
+        report = sync.install_capture(["crm"])
+        assert "BINLOG MONITOR" in report.hints["crm"]
+        ask(database, "GRANT BINLOG MONITOR ON *.* TO evsync_reader")
+        report = sync.install_capture(["crm"])
+        assert "REPLICATION SLAVE" in report.hints["crm"]
+        assert "secret-word" not in str(report)
+        ask(database, "GRANT REPLICATION SLAVE ON *.* TO evsync_reader")
+        assert sync.ingest(["crm"])["ok"]
+        ask(database, "UPDATE person SET name = 'x' WHERE email = 'ann'")
+        assert did(sync.ingest(), "crm") == {"updated": 1}
+    ask(database, "DROP USER evsync_reader")
+
+
+def test_remove_leaves_nothing(open_: Any, database: str) -> None:
+    sync = open_()
+    state = sync.capture(["crm"])["stores"][0]
+    assert (state["mode"], state["ok"], state["types"]) == ("binlog", True, ["person"])
+    assert "is kept for" in state["detail"] or "until" in state["detail"]
+    assert sync.remove_capture(["crm"])["stores"][0]["done"]
+    assert [name for (name,) in ask(database, "SHOW TABLES")] == ["person"]
+
+
+def test_our_own_table_is_no_type(open_: Any) -> None:
+    crm = open_().stores["crm"]
+    assert set(crm.accessor("person").discover(crm)) == {"person"}
