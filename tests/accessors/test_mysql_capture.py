@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from projects import did, synchronizer
 
 from accessors.waiting import until
 from evsync import Data
+from evsync.errors import GuardTripped, Refused
 from evsync.synchronizer import Synchronizer
 
 CONFIG = """
@@ -169,8 +172,6 @@ def test_truncate_deletes_all(open_: Any, database: str) -> None:
 
 
 def test_truncate_is_guarded(open_: Any, database: str) -> None:
-    from evsync.errors import GuardTripped
-
     sync = open_(config=CONFIG.replace('max_deletes = "100%"', ""))
     ask(database, "TRUNCATE person")
     with pytest.raises(GuardTripped, match="2 of 2"):
@@ -199,6 +200,42 @@ def test_two_tables_come_in_the_order_of_their_commits(open_: Any, database: str
         early.commit()
     sync.ingest()
     assert [name for _, _, name in steps(sync)] == ["a", "b", "c", "begun second", "begun first"]
+
+
+def test_a_large_transaction(open_: Any, database: str) -> None:
+    sync = open_()
+    ask(
+        database,
+        "INSERT INTO person (email, name) SELECT seq, repeat('x', 1000) FROM seq_1_to_10000",
+        "UPDATE person SET name = 'y' WHERE email = 'ann'",
+    )
+    assert did(sync.ingest(["crm"]), "crm") == {"created": 10_000, "updated": 1}
+    assert quiet(sync)
+
+
+def test_a_table_of_another_database(open_: Any, database: str) -> None:
+    with fresh_database() as other:
+        name = other.rpartition("/")[2]
+        ask(other, TABLE, ROWS)
+        config = CONFIG.replace("[stores.crm.types.person]", f'[stores.crm.types.person]\nschema = "{name}"')
+        sync = open_("DO 1", "DO 1", config)
+        ask(other, "UPDATE person SET name = 'x' WHERE email = 'ann'", "TRUNCATE person")
+        ask(database, TABLE, ROWS, "UPDATE person SET name = 'not this one'")
+        sync.ingest()
+        assert steps(sync)[0] == ("update", "ann", "x")
+        assert [op for op, *_ in steps(sync)] == ["update", "delete", "delete"]
+        assert quiet(sync)
+
+
+def test_it_wakes_with_every_change(open_: Any, database: str) -> None:
+    crm = open_().stores["crm"]
+    waking = crm.accessor("person").waking(crm, lambda: False)
+    with ThreadPoolExecutor(1) as pool:
+        woken = pool.submit(next, waking)
+        while not woken.done():  # it has to have looked once before
+            ask(database, "UPDATE person SET name = concat(name, '!')")
+        assert woken.result() is None
+    waking.close()
 
 
 # -- from the scan to the feed --------------------------------------------------------------------------------
@@ -641,6 +678,31 @@ def test_a_server_that_begins_anew_loses_nothing(
     assert quiet(sync)
 
 
+def test_a_log_that_is_compressed(tmp_path: Path) -> None:
+    server = MariaDbServer(log_bin_compress="ON", log_bin_compress_min_len="10")
+    try:
+        server.start()
+        ask(server.url, "CREATE DATABASE one")
+        url = server.url.rpartition("/")[0] + "/one"
+        ask(url, TABLE, ROWS)
+        with synchronizer(tmp_path, CONFIG.replace("{url}", url)) as sync:
+            assert sync.ingest()["ok"]
+            ask(
+                url,
+                "UPDATE person SET name = repeat('x', 100)",
+                "INSERT INTO person (email, name) VALUES ('cem', repeat('y', 300))",
+                "DELETE FROM person WHERE email = 'ann'",
+                "TRUNCATE person",
+            )
+            sync.ingest()
+            assert [(op, key) for op, key, _ in steps(sync)] == [
+                ("update", "ann"), ("update", "ben"), ("create", "cem"), ("delete", "ann"), ("delete", "ben"), ("delete", "cem"),
+            ]  # fmt: skip
+            assert quiet(sync)
+    finally:
+        server.close()
+
+
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
@@ -719,3 +781,81 @@ def test_remove_leaves_nothing(open_: Any, database: str) -> None:
 def test_our_own_table_is_no_type(open_: Any) -> None:
     crm = open_().stores["crm"]
     assert set(crm.accessor("person").discover(crm)) == {"person"}
+
+
+@pytest.mark.slow
+def test_the_journal_holds_every_change_of_concurrent_writers(open_: Any, database: str) -> None:
+    sync = open_(
+        "CREATE TABLE person (email varchar(20) PRIMARY KEY, name text)",
+        "INSERT INTO person SELECT seq, 'start' FROM seq_1_to_20",
+    )
+
+    def write(number: int) -> None:
+        with closing(connected(database, autocommit=False)) as connection, connection.cursor() as cursor:
+            for count in range(300):
+                for email in sorted({(number * 7 + count) % 20 + 1, (count * 3) % 20 + 1}):
+                    cursor.execute(
+                        "UPDATE person SET name = %s WHERE email = %s", (f"{number}.{count}", str(email))
+                    )
+                connection.commit()
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        assert sync.ingest(["crm"], scan=True)["ok"]
+    for writer in writers:
+        writer.join()
+    sync.ingest()
+    held = dict(ask(database, "SELECT email, name FROM person"))
+    told: dict[str, list[str]] = {}
+    for event in sync.log():
+        told.setdefault(event["key"], []).append(event["after"]["name"])
+    assert {key: names[-1] for key, names in told.items()} == held
+    wanted: dict[str, int] = {}
+    for number in range(4):
+        for count in range(300):
+            for email in {(number * 7 + count) % 20 + 1, (count * 3) % 20 + 1}:
+                wanted[str(email)] = wanted.get(str(email), 1) + 1
+    assert {key: len(names) for key, names in told.items()} == wanted
+    runs = (
+        sync.journal()
+        .connection.execute("SELECT command, counts FROM run WHERE command = 'reconcile'")
+        .fetchall()
+    )
+    assert runs
+    assert all('"updated"' not in counts for _, counts in runs)
+    assert quiet(sync)
+
+
+@pytest.mark.slow
+def test_we_write_while_others_write(open_: Any, database: str) -> None:
+    """Whoever wrote last has written it, and every step of the others is in the journal."""
+    sync = open_(
+        "CREATE TABLE person (email varchar(20) PRIMARY KEY, name text)",
+        "INSERT INTO person SELECT seq, 'start' FROM seq_1_to_10",
+    )
+    sync.sync()
+
+    def write() -> None:
+        with closing(connected(database)) as connection, connection.cursor() as cursor:
+            for count in range(400):
+                cursor.execute(
+                    "UPDATE person SET name = %s WHERE email = %s", (f"o{count}", str(count % 10 + 1))
+                )
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    crm, written = sync.stores["crm"], 0
+    while writer.is_alive():
+        with suppress(Refused):  # somebody was quicker
+            crm.update(Data("person", {"email": str(written % 10 + 1), "name": f"w{written}"}))
+        written += 1
+        if written % 5 == 0:
+            assert sync.ingest(["crm"])["ok"]
+    writer.join()
+    sync.ingest(["crm"])
+    held = dict(ask(database, "SELECT email, name FROM person"))
+    last = {event["key"]: event["after"]["name"] for event in sync.log()}
+    assert last == held
+    assert quiet(sync)
