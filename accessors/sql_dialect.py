@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.sql import sqltypes
+from sqlalchemy.types import UserDefinedType
 
+from accessors import sqlite_values
 from accessors.sql_errors import translated
-from accessors.sql_values import Column
+from accessors.sql_values import Column, Kind
 from evsync.errors import StoreError
 from evsync.store import Store
 
@@ -90,6 +92,10 @@ class Dialect:
 
     def bound_type(self, column: Column) -> sa.types.TypeEngine[Any]:
         """As what the values of a column are given to the driver."""
+        if isinstance(column.type, sqltypes.JSON) and not column.plain:
+            type = column.type.copy()
+            type.none_as_null = True  # else None would be JSON's null, which is a value
+            return type
         return sqltypes.NullType() if column.plain else column.type
 
     def column_type(self, value_type: str, key_columns: int) -> sa.types.TypeEngine[Any]:
@@ -151,10 +157,12 @@ class PostgreSql(Dialect):
     def refined(self, connection: sa.Connection, table: Table) -> Table:
         found = connection.execute(
             sa.text(
-                "SELECT EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = CAST(:name AS regclass)"
-                " AND NOT tgisinternal AND tgenabled <> 'D')"
+                "SELECT EXISTS (SELECT 1 FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid"
+                " JOIN pg_namespace n ON n.oid = c.relnamespace"
+                " WHERE c.relname = :name AND n.nspname = coalesce(CAST(:schema AS text), n.nspname)"
+                " AND NOT g.tgisinternal AND g.tgenabled <> 'D')"
             ),
-            {"name": connection.dialect.identifier_preparer.format_table(table.written)},
+            {"name": table.name, "schema": table.schema},
         )
         return table._replace(triggered=bool(found.scalar()))
 
@@ -192,24 +200,51 @@ class Sqlite(Dialect):
         return column
 
     def refined(self, connection: sa.Connection, table: Table) -> Table:
+        """Types as they are declared, which says more than what SQLAlchemy makes of it."""
+        told = {
+            name: (declared, hidden)
+            for name, declared, hidden in connection.execute(
+                sa.text("SELECT name, type, hidden FROM pragma_table_xinfo(:name)"), {"name": table.name}
+            )
+        }
+        columns = {name: _sqlite_column(column, *told[name]) for name, column in table.columns.items()}
         triggers = connection.execute(
             sa.text(
                 "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :name COLLATE NOCASE LIMIT 1"
             ),
             {"name": table.name},
         )
-        columns = {name: _as_text(column) for name, column in table.columns.items()}
         return table._replace(columns=columns, triggered=triggers.first() is not None)
 
     def column_type(self, value_type: str, key_columns: int) -> sa.types.TypeEngine[Any]:
-        if value_type == "int":
-            return sa.Integer()
-        return sa.Text() if value_type == "str" else super().column_type(value_type, key_columns)
+        return sa.Integer() if value_type == "int" else _Declared(sqlite_values.COLUMN_TYPES[value_type])
 
 
-def _as_text(column: Column) -> Column:
-    kind = "text" if column.value_type in ("date", "time", "datetime", "json") else column.kind
-    return column._replace(kind=kind, plain=True)
+class _Declared(UserDefinedType[Any]):
+    """A type that stands in CREATE TABLE as it is given here."""
+
+    cache_ok = True
+
+    def __init__(self, declared: str) -> None:
+        self._declared = declared
+
+    def get_col_spec(self, **_: Any) -> str:
+        return self._declared
+
+
+def _sqlite_column(column: Column, declared: str, hidden: int) -> Column:
+    value_type = sqlite_values.type_of(declared) or "str"
+    is_text = sqlite_values.affinity(declared) == "TEXT" or value_type in ("date", "time", "datetime", "json")
+    kind: Kind = "text" if is_text else _SQLITE_KINDS.get(value_type, "other")
+    return column._replace(
+        kind=kind, value_type=value_type, declared=declared, plain=True, length=None, digits=None,
+        generated=hidden > 1,
+    )  # fmt: skip
+
+
+_SQLITE_KINDS: Final[dict[str, Kind]] = {
+    "int": "int", "float": "float", "decimal": "decimal", "bool": "bool", "bytes": "bytes",
+}  # fmt: skip
 
 
 class DuckDb(PostgreSql):
