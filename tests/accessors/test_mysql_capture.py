@@ -574,8 +574,8 @@ def test_what_cannot_be_read_is_put_aside_as_by_a_scan(
 
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[MariaDbServer]:
-    """A server whose log may be lost."""
-    server = MariaDbServer()
+    """A server whose log may be lost; what is committed is on its disk."""
+    server = MariaDbServer(innodb_flush_log_at_trx_commit="1")
     server.start()
     yield server
     server.close()
