@@ -3,15 +3,14 @@ there is a small table only, by which our own transactions are known again."""
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
-
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from accessors import mysql_marks as marks
 from accessors import sql_schema as schema
-from accessors.mysql_following import known_again
 from accessors.mysql_server import left_out, log_end
+from accessors.mysql_settings import Wrong, kept_for, variables, wrong_settings
+from accessors.mysql_snapshot import located_snapshot
 from accessors.sql_connection import Connection, opened, transaction
 from accessors.sql_errors import where_of
 from accessors.sql_schema import Table
@@ -21,30 +20,6 @@ from evsync.errors import ConfigError, StoreError, Unreachable
 from evsync.store import Store
 
 MODES = ("auto", "binlog", "scan")
-
-_WANTED: Final = {
-    "log_bin": "ON",
-    "binlog_format": "ROW",
-    "binlog_row_image": "FULL",
-    "binlog_row_metadata": "FULL",
-    "log_slave_updates": "ON",
-    "log_replica_updates": "ON",
-    "binlog_transaction_compression": "OFF",
-    "binlog_row_value_options": "",
-}
-"""How the server has to write its log; of these it knows those that are of its kind and version."""
-
-_ON_REPLICAS_ONLY: Final = frozenset({"log_slave_updates", "log_replica_updates"})
-_AT_START_ONLY: Final = frozenset({"log_bin", "log_slave_updates", "log_replica_updates"})
-_EXPIRY: Final = ("binlog_expire_logs_seconds", "expire_logs_days")
-_SINCE: Final = "MySQL 8.0.14 and MariaDB 10.5 know it"
-
-
-class Wrong(NamedTuple):
-    """What keeps the server from telling its changes, and what is to be done about it."""
-
-    message: str
-    hint: str
 
 
 def mode(store: Store, type: str) -> str:
@@ -61,7 +36,7 @@ def mode(store: Store, type: str) -> str:
 def is_captured(connection: Connection, store: Store, type: str) -> bool:
     """Whether the changes of a type's table are captured. Raises Unreachable where the log was set up to tell them, but does not
     any more."""
-    if not marks.is_there(connection.sql):
+    if not (marks.is_there(connection.sql) or needs_no_marks(store, type)):
         return False
     table = schema.load(connection, store, type)
     if table is None:
@@ -72,42 +47,12 @@ def is_captured(connection: Connection, store: Store, type: str) -> bool:
     return True
 
 
+def needs_no_marks(store: Store, type: str) -> bool:
+    """Whether nothing of ours can be in the log, so that nothing is to be set up: a user who may only read will do."""
+    return store.role == "source" and mode(store, type) == "binlog"
+
+
 # -- what the server has to be like ------------------------------------------------------------------------------
-
-
-def variables(connection: sa.Connection) -> dict[str, str]:
-    """The server's settings that matter, as far as it has them."""
-    names = (*_WANTED, *_EXPIRY)
-    asked = f"SHOW GLOBAL VARIABLES WHERE variable_name IN ({', '.join(['%s'] * len(names))})"
-    return {str(name).lower(): str(value) for name, value in connection.exec_driver_sql(asked, names)}
-
-
-def wrong_settings(found: dict[str, str], *, replica: bool) -> Wrong | None:
-    """What is wrong with settings. `replica`: whether the server gets its changes from another one."""
-    wrong = {
-        name: value
-        for name, value in _WANTED.items()
-        if (name in found and found[name].upper() != value) and (replica or name not in _ON_REPLICAS_ONLY)
-    }
-    if found.get("log_bin", "OFF").upper() != "ON":
-        wrong = {"log_bin": "", **{name: value for name, value in wrong.items() if name != "log_bin"}}
-    if "binlog_row_metadata" not in found:
-        return Wrong("the server has no binlog_row_metadata, without which the log names no columns", _SINCE)
-    if not wrong:
-        return None
-    now = ", ".join(f"{name} is {found.get(name) or 'empty'}" for name in wrong)
-    lines = ", ".join(
-        f"{name} = {value or (repr(value) if name != 'log_bin' else 'log')}" for name, value in wrong.items()
-    )
-    sets = ", ".join(
-        f"GLOBAL {name} = {value!r}" for name, value in wrong.items() if name not in _AT_START_ONLY
-    )
-    hint = f"in my.cnf, under [mysqld]: {lines}"
-    if _AT_START_ONLY.isdisjoint(wrong):
-        hint += f"; for the sessions that begin from now on: SET {sets}"
-    else:
-        hint += "; then restart the server"
-    return Wrong(f"the binary log does not tell every change: {now}", hint)
 
 
 def wrong_table(connection: Connection, store: Store, table: Table) -> Wrong | None:
@@ -165,10 +110,9 @@ def install(store: Store) -> list[str]:
             raise Unreachable(f"{where}: {wrong.message}", wrong.hint)
         if not sql.exec_driver_sql("SELECT database()").scalar():
             raise Unreachable(f"{where}: the url names no database", "mysql://user@host/database")
-        end = log_end(sql, store)
-        if end is not None:
-            known_again(store, end)  # which says whether we may follow
-        if marks.is_there(sql):
+        with located_snapshot(store):
+            pass  # which says whether we may have all that is needed
+        if marks.is_there(sql) or needs_no_marks(store, next(iter(store.types), "")):
             return []
         marks.create(sql)
         sql.commit()
@@ -190,7 +134,7 @@ def status(store: Store) -> Captured:
     """How the capture of a store stands."""
     asked, way = mode(store, next(iter(store.types), "")), f"evsync capture install {store.name}"
     with opened(store) as connection:
-        if not marks.is_there(connection.sql):
+        if not marks.is_there(connection.sql) and not needs_no_marks(store, next(iter(store.types), "")):
             if asked == "binlog":
                 return Captured("binlog", False, f"there is no table {marks.TABLE!r}", way)
             return Captured("scan", True, "by comparing: an ingest sees the last state, not each step")
@@ -216,15 +160,3 @@ def status(store: Store) -> Captured:
         stands = "" if end is None else f", which stands at {end.file}:{end.offset}"
         detail = f"every change, by the binary log{stands} and is kept {kept_for(found)}"
         return Captured("binlog", True, detail, "", types=types)
-
-
-def kept_for(found: dict[str, str]) -> str:
-    """How long the server keeps its log, in words."""
-    seconds = max(
-        float(found.get("binlog_expire_logs_seconds") or 0),
-        float(found.get("expire_logs_days") or 0) * 86_400,
-    )
-    if not seconds:
-        return "until somebody removes it"
-    days, hours = seconds / 86_400, seconds / 3600
-    return f"for {days:g} days" if days >= 1 else f"for {hours:.3g} hours"

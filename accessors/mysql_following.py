@@ -41,8 +41,8 @@ def transactions(
     while True:
         reader = Transactions(since, wanted)
         try:
-            with closing(events(store, since.file, since.begin)) as some:
-                for transaction in reader.of(some):
+            with closing(events(store, since.file, since.begin)) as some, closing(reader.of(some)) as told:
+                for transaction in told:
                     if transaction.position.place > target:
                         return
                     since = transaction.position

@@ -34,6 +34,7 @@ _KINDS: Final = [
         (r"ROLLBACK\s*(/\*.*)?$", Kind.ROLLBACK),
         (r"XA\s+(START|BEGIN)\b", Kind.XA_BEGIN),
         (r"XA\s+COMMIT\b", Kind.XA_COMMIT),
+        (r"SET\s+STATEMENT\b", Kind.UNKNOWN),
         (r"(XA|ROLLBACK|SAVEPOINT|RELEASE|SET)\b", Kind.NOTHING),
         (r"(GRANT|REVOKE|ANALYZE|OPTIMIZE|CHECK|FLUSH|(UN)?INSTALL|SHUTDOWN)\b", Kind.NOTHING),
         (

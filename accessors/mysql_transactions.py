@@ -6,7 +6,7 @@ back, prepared only, or cut off by a crash of the server is never told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -68,20 +68,23 @@ class Transactions:
         self._begin, self._when = "", 0
         self._met = since.last == 0  # the event by which we know the log again
 
-    def of(self, events: Iterable[Event]) -> Iterator[Transaction]:
-        for event in map(self._placed, events):
-            if event.type == log.ROTATE:
-                self._rotated(event)
-            elif event.type == log.FORMAT and not self._begun(event):
-                raise Other
-            elif not self._met and event.end:
-                since = self._since
-                if (event.start, event.end, event.crc) != (since.last, since.offset, since.crc):
+    def of(self, events: Iterable[Event]) -> Generator[Transaction, None, None]:
+        try:
+            for event in map(self._placed, events):
+                if event.type == log.ROTATE:
+                    self._rotated(event)
+                elif event.type == log.FORMAT and not self._begun(event):
                     raise Other
-                self._met = True
-            elif event.end and (ended := self._take(event)) is not None:
-                yield ended
-                self._clear()
+                elif not self._met and event.end:
+                    since = self._since
+                    if (event.start, event.end, event.crc) != (since.last, since.offset, since.crc):
+                        raise Other
+                    self._met = True
+                elif event.end and (ended := self._take(event)) is not None:
+                    yield ended
+                    self._clear()
+        finally:
+            self._clear()
 
     @property
     def known(self) -> bool:

@@ -678,8 +678,15 @@ def test_a_server_that_begins_anew_loses_nothing(
     assert quiet(sync)
 
 
-def test_a_log_that_is_compressed(tmp_path: Path) -> None:
-    server = MariaDbServer(log_bin_compress="ON", log_bin_compress_min_len="10")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"log_bin_compress": "ON", "log_bin_compress_min_len": "10"},
+        {"binlog_checksum": "NONE", "lower_case_table_names": "1", "log_slave_updates": "ON"},
+    ],
+)
+def test_a_log_that_is_written_otherwise(tmp_path: Path, settings: dict[str, str]) -> None:
+    server = MariaDbServer(**settings)
     try:
         server.start()
         ask(server.url, "CREATE DATABASE one")
@@ -776,6 +783,29 @@ def test_remove_leaves_nothing(open_: Any, database: str) -> None:
     assert "is kept for" in state["detail"] or "until" in state["detail"]
     assert sync.remove_capture(["crm"])["stores"][0]["done"]
     assert [name for (name,) in ask(database, "SHOW TABLES")] == ["person"]
+
+
+def test_who_only_reads_leaves_nothing_in_the_database(tmp_path: Path, database: str) -> None:
+    name = database.rpartition("/")[2]
+    ask(
+        database,
+        TABLE,
+        ROWS,
+        "CREATE OR REPLACE USER evsync_reader IDENTIFIED BY 'secret-word'",
+        f"GRANT SELECT ON `{name}`.* TO evsync_reader",
+        "GRANT BINLOG MONITOR, REPLICATION SLAVE ON *.* TO evsync_reader",
+    )
+    config = CONFIG.replace("{url}", database.replace("root@", "evsync_reader:secret-word@"))
+    with synchronizer(
+        tmp_path, config.replace('capture = "binlog"', 'capture = "binlog"\nrole = "source"')
+    ) as sync:
+        assert sync.ingest()["ok"]
+        ask(database, "UPDATE person SET name = 'x' WHERE email = 'ann'")
+        assert did(sync.ingest(), "crm") == {"updated": 1}
+        assert sync.capture(["crm"])["stores"][0]["ok"]
+        assert [table for (table,) in ask(database, "SHOW TABLES")] == ["person"]
+        assert quiet(sync)
+    ask(database, "DROP USER evsync_reader")
 
 
 def test_our_own_table_is_no_type(open_: Any) -> None:

@@ -45,6 +45,8 @@ from accessors.mysql_statements import Kind, defines, emptied, kind_of
         ("DELETE FROM `d`.`m`", Kind.UNKNOWN),
         ("WITH x AS (SELECT 1) DELETE FROM person", Kind.UNKNOWN),
         ("CALL tidy()", Kind.UNKNOWN),
+        ("SET STATEMENT max_statement_time = 9 FOR ALTER TABLE person ADD x int", Kind.UNKNOWN),
+        ("SET PASSWORD FOR r = ''", Kind.NOTHING),
         ("DO SLEEP(0)", Kind.UNKNOWN),
         ("", Kind.UNKNOWN),
     ],
