@@ -13,6 +13,7 @@ import pytest
 from mariadb_server import MariaDbServer, ask, connected, fresh_database
 from projects import did, synchronizer
 
+from accessors import mysql_snapshot
 from accessors.waiting import until
 from evsync import Data
 from evsync.errors import GuardTripped, Refused
@@ -275,6 +276,24 @@ def test_a_comparison_beside_open_transactions_is_quiet_and_loses_nothing(open_:
         slow.commit()
     assert did(sync.ingest(), "crm") == {"updated": 1}
     assert steps(sync) == [("update", "ben", "quick"), ("update", "ann", "slow")]
+
+
+def test_where_the_server_does_not_say_what_a_snapshot_sees(
+    open_: Any, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As MySQL does not: for a moment nobody may commit."""
+    monkeypatch.setattr(mysql_snapshot, "is_mariadb", lambda connection: False)
+    sync = open_()
+    with closing(connected(database, autocommit=False)) as slow:
+        slow.cursor().execute("UPDATE person SET name = 'slow' WHERE email = 'ann'")
+        ask(database, "UPDATE person SET name = 'quick' WHERE email = 'ben'")
+        report = sync.ingest(["crm"], scan=True)
+        assert did(report, "crm")["updated"] == 1
+        assert not report["stores"][0].get("missed")
+        ask(database, "INSERT INTO person (email) VALUES ('cem')")  # nothing is locked any more
+        slow.commit()
+    assert did(sync.ingest(), "crm") == {"updated": 1, "created": 1}
+    assert quiet(sync)
 
 
 def test_a_scan_finds_what_was_not_logged(open_: Any, database: str) -> None:
