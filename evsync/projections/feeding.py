@@ -91,7 +91,8 @@ class Following:
                 self.missed[fed.type] = fed.why
                 continue
             for step in self._steps(fed):
-                self.steps.add([step._replace(number=f"{number:020d}")])
+                # A plain tuple: only such are written to a disk.
+                self.steps.add([tuple(step._replace(number=f"{number:020d}"))])
                 number += 1
             if fed.whole:
                 self.reached = fed.position

@@ -12,6 +12,7 @@ from accessors.memory import MemoryAccessor
 from evsync import PlaceSpec, Store, Synchronizer, TypeSpec
 from evsync.accessor import Fed
 from evsync.errors import GuardTripped, PositionLost
+from evsync.projections import spool
 
 THING = TypeSpec("thing", ("id",), {"id": "str", "v": "str"})
 
@@ -69,6 +70,17 @@ def store(accessor: FeedAccessor) -> Store:
 def synchronizer(store: Store, tmp_path: Path) -> Iterator[Synchronizer]:
     with Synchronizer([store], [THING], tmp_path / "evsync.db") as made:
         yield made
+
+
+def test_a_feed_may_tell_more_than_fits_into_memory(
+    synchronizer: Synchronizer, store: Store, accessor: FeedAccessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "RUN", 2)
+    synchronizer.ingest()
+    for number in range(7):
+        accessor.put(store, {"id": str(number % 3), "v": str(number)})
+    assert counts(synchronizer.ingest()) == {"created": 3, "updated": 4}
+    assert [event["after"]["v"] for event in synchronizer.log()] == [str(number) for number in range(7)]
 
 
 def counts(report: Any) -> dict[str, int]:
