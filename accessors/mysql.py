@@ -88,7 +88,8 @@ class MySqlAccessor(SqlAccessor):
 
     def discover(self, store: Store) -> dict[str, dict[str, str]]:
         """Every table but our own, a type each."""
-        return {name: options for name, options in super().discover(store).items() if name != marks.TABLE}
+        found = super().discover(store)
+        return {name: options for name, options in found.items() if not name.startswith(marks.PREFIX)}
 
 
 def _log_end(connection: Connection, store: Store) -> Position | None:

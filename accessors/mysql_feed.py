@@ -16,6 +16,7 @@ from accessors import mysql_marks as marks
 from accessors import sql_schema as schema
 from accessors.mysql_cascades import Cascades, references
 from accessors.mysql_following import lost, transactions
+from accessors.mysql_log import Unreadable
 from accessors.mysql_positions import Position, position_of
 from accessors.mysql_rows import Changed, Decoder, Partial, Values
 from accessors.mysql_server import is_mariadb, log_end
@@ -28,7 +29,7 @@ from accessors.sql_errors import where_of
 from accessors.sql_records import Records
 from accessors.sql_values import typed_of
 from evsync.accessor import HEADER, KEPT, Fed, Missed, Reached
-from evsync.errors import BadValue, Unreachable
+from evsync.errors import BadValue, BrokenStore, Unreachable
 from evsync.store import Store
 
 Told = Fed | Missed
@@ -50,9 +51,15 @@ def changes(store: Store, since: Mapping[str, str], until: str | None) -> Iterat
         reading = _Reading(connection, store, starts)
         connection.sql.commit()
         begin = min(starts.values(), key=lambda start: start.place)
-        for transaction in transactions(store, begin, target, reading.wants):
-            yield from reading.told(transaction)
-            begin = transaction.position
+        try:
+            for transaction in transactions(store, begin, target, reading.wants):
+                yield from reading.told(transaction)
+                begin = transaction.position
+        except Unreadable as error:
+            raise BrokenStore(
+                f"{where_of(store)}: its binary log cannot be read, behind {begin.file}:{begin.offset}: {error}",
+                f'set capture = "scan" in [stores.{store.name}], which goes without it',
+            ) from error
     yield Reached(begin.text)
 
 

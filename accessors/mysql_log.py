@@ -13,8 +13,6 @@ from typing import Any, Final, NamedTuple
 
 import pymysql
 
-from evsync.errors import BrokenStore
-
 # Kinds of events, as far as they are told apart.
 QUERY, STOP, ROTATE, FORMAT, XID, TABLE_MAP, HEARTBEAT = 2, 3, 4, 15, 16, 19, 27
 GTID, ANONYMOUS_GTID, XA_PREPARE, PARTIAL_UPDATE, PAYLOAD = 33, 34, 38, 39, 40
@@ -34,6 +32,10 @@ FIRST: Final = 4
 """Where the first event of a file stands."""
 
 
+class Unreadable(Exception):
+    """What stands in the log cannot be read, and why."""
+
+
 class Event(NamedTuple):
     """An event of the log. `at`: seconds since 1970; `server`: the server_id of who wrote it first; `start`, `end`: where it
     stands in its file, both 0 for one that is not in it; `crc`: by which it is known again."""
@@ -50,7 +52,7 @@ class Event(NamedTuple):
 
 def follow(connection: pymysql.Connection[Any], file: str, start: int) -> Iterator[Event]:
     """All that is written, from a place in a file on, on a connection that is used for nothing else. A ROTATE tells of the
-    file that the following events are of. Raises pymysql.Error, BrokenStore."""
+    file that the following events are of. Raises pymysql.Error, Unreadable."""
     with connection.cursor() as cursor:
         for statement in (
             "SET @master_binlog_checksum = @@global.binlog_checksum",
@@ -72,7 +74,7 @@ def follow(connection: pymysql.Connection[Any], file: str, start: int) -> Iterat
 
 
 def parsed(data: bytes, checked: bool) -> tuple[Event, bool]:
-    """An event, and whether those behind it end in a checksum. Raises BrokenStore."""
+    """An event, and whether those behind it end in a checksum. Raises Unreadable."""
     at, type, server, size, end, flags = _HEADER.unpack_from(data)
     crc = zlib.crc32(data[:-4])
     true = int.from_bytes(data[-4:], "little") == crc
@@ -82,7 +84,7 @@ def parsed(data: bytes, checked: bool) -> tuple[Event, bool]:
         crc = zlib.crc32(body)  # a flag before it says whether the file is in use
     elif checked or (type == ROTATE and flags & _ARTIFICIAL and true):
         if not true:
-            raise BrokenStore(f"the binary log is damaged before {end}: its checksum is wrong")
+            raise Unreadable(f"it is damaged before the place {end}: a checksum is wrong")
         body = data[_HEADER.size : -4]
     else:
         body, crc = data[_HEADER.size :], zlib.crc32(data)

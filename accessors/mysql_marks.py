@@ -12,7 +12,8 @@ from sqlalchemy import exc
 from accessors.sql_errors import number_of
 from evsync.store import Store
 
-TABLE: Final = "_evsync_written"
+PREFIX: Final = "_evsync_"
+TABLE: Final = f"{PREFIX}written"
 WHO: Final = "who"
 
 _MARK: Final = (
@@ -45,7 +46,9 @@ def drop(connection: sa.Connection) -> None:
 
 
 def mark(connection: sa.Connection, store: Store) -> bool:
-    """Mark the transaction that has just begun as ours, where somebody reads the log; whether somebody does."""
+    """Mark the transaction that has just begun as ours, where the store is followed; whether it is."""
+    if not _may_be_followed(store):
+        return False
     try:
         connection.exec_driver_sql(_MARK, (who(store),))
     except exc.DBAPIError as error:
@@ -53,3 +56,9 @@ def mark(connection: sa.Connection, store: Store) -> bool:
             return False
         raise
     return True
+
+
+def _may_be_followed(store: Store) -> bool:
+    """Who only compares, or only writes, needs none of the rights that it takes."""
+    capturing = any(store.option(type, "capture", "auto") != "scan" for type in store.types)
+    return capturing and store.role != "target" and store.scheme in ("mysql", "mariadb")

@@ -11,9 +11,8 @@ from typing import Any, Final, NamedTuple
 from accessors import mysql_tables as tables
 from accessors.mysql_decimal import decimal_of, parts
 from accessors.mysql_json import json_text
-from accessors.mysql_log import DELETES, INSERTS, UPDATES, Event, packed
+from accessors.mysql_log import DELETES, INSERTS, UPDATES, Event, Unreadable, packed
 from accessors.mysql_tables import BINARY, Column, Table
-from evsync.errors import BrokenStore
 
 Decode = Callable[[bytes, int], tuple[Any, int]]
 """A value that stands in the log at a place, and where it ends."""
@@ -47,13 +46,13 @@ class Decoder:
         self._decoders = [decoder(column, texts, readers.get(column.name)) for column in table.columns]
 
     def changes(self, event: Event) -> Iterator[Changed]:
-        """Raises Partial, BrokenStore."""
+        """Raises Partial, Unreadable."""
         body, at = event.body, 8
         if event.type >= 30:
             at += int.from_bytes(body[8:10], "little")
         count, at = packed(body, at)
         if count != len(self._names):
-            raise BrokenStore("the binary log tells of other columns than it has announced")
+            raise Unreadable("it tells of other columns than it has announced")
         size = (count + 7) // 8
         images = 2 if event.type in UPDATES else 1
         all_of_them = (1 << count) - 1
@@ -72,7 +71,7 @@ class Decoder:
                     second, at = self._row(body, at, size)
                     yield Changed(first, second)
         except (IndexError, struct.error, ValueError, OverflowError, zlib.error) as error:
-            raise BrokenStore(f"a row in the binary log cannot be read: {error}") from error
+            raise Unreadable(f"a row: {error}") from error
 
     def _row(self, body: bytes, at: int, size: int) -> tuple[Values, int]:
         nulls = int.from_bytes(body[at : at + size], "little")
@@ -96,7 +95,7 @@ def number_of(event: Event) -> int:
 
 
 def decoder(column: Column, texts: Texts, reader: Callable[[bytes], Any] | None = None) -> Decode:
-    """How the values of a column are read. Raises BrokenStore for a type that is not known."""
+    """How the values of a column are read. Raises Unreadable for a type that is not known."""
     type = column.type
     if type in _INTEGERS:
         size = _INTEGERS[type]
@@ -115,8 +114,8 @@ def decoder(column: Column, texts: Texts, reader: Callable[[bytes], Any] | None 
     if type in (tables.JSON, tables.GEOMETRY, tables.VECTOR, tables.BLOB, tables.BLOB_COMPRESSED,
                 tables.VARCHAR, tables.VAR_STRING, tables.VARCHAR_COMPRESSED, tables.STRING):  # fmt: skip
         return _sized(column.scale, _bytes(column, texts, reader))
-    raise BrokenStore(
-        f"column {column.name!r} is of a type that the binary log numbers {type}, which is not known here"
+    raise Unreadable(
+        f"column {column.name!r} is of a type that has the number {type} there, which is not known"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from accessors.mysql_log import packed
+from accessors.mysql_log import Unreadable, packed
 
 # Types of columns, as the log numbers them.
 TINY, SHORT, LONG, FLOAT, DOUBLE, TIMESTAMP, LONGLONG, INT24 = 1, 2, 3, 4, 5, 7, 8, 9
@@ -63,7 +63,14 @@ def place_of(body: bytes) -> tuple[int, str, str]:
 
 
 def table_of(body: bytes, mariadb: bool) -> Table:
-    """All that a TABLE_MAP says."""
+    """All that a TABLE_MAP says. Raises Unreadable."""
+    try:
+        return _table_of(body, mariadb)
+    except (IndexError, ValueError, KeyError) as error:
+        raise Unreadable(f"what it says of a table: {error}") from error
+
+
+def _table_of(body: bytes, mariadb: bool) -> Table:
     schema, at = _name(body, 8)
     name, at = _name(body, at)
     count, at = packed(body, at)

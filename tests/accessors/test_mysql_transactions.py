@@ -10,11 +10,10 @@ import pytest
 
 from accessors import mysql_held
 from accessors import mysql_log as log
-from accessors.mysql_log import Event, parsed, uncompressed
+from accessors.mysql_log import Event, Unreadable, parsed, uncompressed
 from accessors.mysql_positions import Position, position_of
 from accessors.mysql_statements import Kind
 from accessors.mysql_transactions import Other, Rows, Statement, Transaction, Transactions
-from evsync.errors import BrokenStore
 
 WRITE = 23
 MARIADB = b"\x04\x0010.11-MariaDB".ljust(57, b"\0")
@@ -252,7 +251,7 @@ def sent(type: int, body: bytes, *, flags: int = 0, checksum: bool = True) -> by
 def test_an_event_is_checked() -> None:
     event, _ = parsed(sent(log.XID, b"12345678"), True)
     assert (event.body, event.start, event.end) == (b"12345678", 1000 - 31, 1000)
-    with pytest.raises(BrokenStore, match="checksum"):
+    with pytest.raises(Unreadable, match="checksum"):
         parsed(sent(log.XID, b"12345678")[:-1] + b"?", True)
 
 
