@@ -99,7 +99,8 @@ class Play:
 
     def sync(self) -> bool:
         with Synchronizer.from_config(load_config(self.folder / "evsync.toml")) as synchronizer:
-            return bool(synchronizer.sync()["ok"])
+            self.report = synchronizer.sync()
+            return bool(self.report["ok"])
 
     def told(self) -> list[tuple[Any, ...]]:
         """What the journal says, and that it is whole and nothing is open."""
@@ -175,8 +176,8 @@ def killed(play: Play, at: int) -> int:
 
 
 def expected(play: Play) -> tuple[Any, Any]:
-    assert play.sync()
-    assert play.sync()
+    assert play.sync(), play.report
+    assert play.sync(), play.report
     return play.told(), play.held()
 
 
