@@ -69,7 +69,7 @@ class MariaDbServer:
         self._settings = SETTINGS | {name.replace("_", "-"): value for name, value in settings.items()}
         self._run(
             "mariadb-install-db", "--no-defaults", f"--datadir={self._data}",
-            "--auth-root-authentication-method=normal", "--skip-test-db",
+            f"--tmpdir={self._temporary}", "--auth-root-authentication-method=normal", "--skip-test-db",
         )  # fmt: skip
 
     @property
