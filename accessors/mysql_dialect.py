@@ -7,6 +7,8 @@ they are instants; `0000-00-00` and a time of 838 hours stay text, which puts th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -15,6 +17,7 @@ from sqlalchemy.dialects import mysql
 
 from accessors import mysql_marks as marks
 from accessors import sql_dialect
+from accessors.mysql_certain import certain_encoder
 from accessors.mysql_server import is_mariadb, log_end
 from accessors.sql_dialect import Dialect
 from accessors.sql_errors import busy, number_of, said_by, sqlstate_of, translated, where_of
@@ -132,6 +135,15 @@ class MySql(Dialect):
             return Unreachable(f"{where} does not let us in: {said}", "check user and password in the url")
         return None
 
+    def abandon(self, driver: Any, cursor: Any) -> None:
+        """PyMySQL would read all the rest first, even of a connection that is lost."""
+        unread = getattr(cursor, "_result", None)
+        if unread is None or not getattr(unread, "unbuffered_active", False):
+            return
+        unread.unbuffered_active, unread.connection, driver._result = False, None, None
+        with suppress(Exception):  # it may be closed already
+            driver.close()
+
     # -- tables ----------------------------------------------------------------------------------------
 
     def refined(self, connection: sa.Connection, table: Table) -> Table:
@@ -175,6 +187,9 @@ class MySql(Dialect):
     def selected(self, column: Column, named: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         """A FLOAT is shown with six digits, however many it has."""
         return named + sa.literal_column("0e0") if column.kind == "single" else named
+
+    def certain_encoder(self, column: Column, value_type: str) -> Callable[[Any], Any] | None:
+        return certain_encoder(column, value_type)
 
     def column_type(self, value_type: str, key_columns: int) -> sa.types.TypeEngine[Any]:
         """DECIMAL pads every number to its scale, and has no more than 65 digits: so a decimal is kept as text, which

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from accessors import postgres_capture as capture
 from accessors import postgres_feed as feed
 from accessors import postgres_schema as schema
+from accessors.applying import applied, in_halves
 from accessors.postgres_connection import (
     Connection,
     opened,
@@ -18,7 +19,7 @@ from accessors.postgres_connection import (
     writing,
 )
 from accessors.postgres_loading import loading
-from accessors.postgres_records import Found, Records
+from accessors.postgres_records import Records
 from accessors.postgres_writing import Writing
 from accessors.waiting import changing
 from accessors.waiting import until as waited
@@ -99,15 +100,7 @@ class PostgresAccessor(Accessor):
 
     def apply(self, store: Store, type: str, changes: Sequence[Change]) -> list[Outcome]:
         """Writes the changes in one transaction; a record that is refused does not stop the others."""
-        try:
-            return _apply(store, type, changes) if changes else []
-        except Refused as error:
-            # The transaction as a whole was refused, by a constraint that is only looked at when it ends. Nothing is
-            # written yet; halve it until the record is found whose fault it is.
-            if len(changes) == 1:
-                return [Outcome("failed", error=error)]
-            middle = len(changes) // 2
-            return [*self.apply(store, type, changes[:middle]), *self.apply(store, type, changes[middle:])]
+        return in_halves(changes, lambda some: _apply(store, type, some))
 
     @contextmanager
     def loading(self, store: Store, type: str) -> Iterator[Load | None]:
@@ -222,32 +215,4 @@ def _apply(store: Store, type: str, changes: Sequence[Change]) -> list[Outcome]:
     """Raises Refused if the transaction as a whole was refused."""
     with writing(store) as connection:
         records = _writable(connection, store, type)
-        writing_ = Writing(records)
-        outcomes: list[Outcome | None] = []
-        writes = []
-        for change, found in zip(changes, _current(records, changes), strict=True):
-            verdict = change.judge(None if found is None else found.row)
-            if verdict != "write":
-                outcomes.append(Outcome(verdict, None if found is None else found.row))
-            elif change.action == "delete" and found is None:
-                outcomes.append(Outcome("written", id=change.id))
-            else:
-                try:
-                    writes.append(writing_.prepared(change.action, change.values, found))
-                    outcomes.append(None)
-                except Refused as error:
-                    outcomes.append(Outcome("failed", error=error))
-        written = iter(writing_.written(writes))
-        return [next(written) if outcome is None else outcome for outcome in outcomes]
-
-
-def _current(records: Records, changes: Sequence[Change]) -> list[Found | None]:
-    """The records of the changes as they are now, locked until the transaction ends."""
-    if records.is_empty():
-        return [None] * len(changes)
-    by_id = records.by_id(change.id for change in changes if change.id is not None)
-    by_name = records.by_name(change.name for change in changes if change.id is None)
-    return [
-        by_name.get(records.name_of(change.name)) if change.id is None else by_id.get(str(change.id))
-        for change in changes
-    ]
+        return applied(changes, records, Writing(records))

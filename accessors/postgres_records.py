@@ -7,13 +7,13 @@ the place of the row where there is none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
 
 import psycopg
 
 from accessors import postgres_schema as schema
+from accessors.comparing import is_equal, is_unchanged, moment, one_spelling
 from accessors.postgres_connection import Connection, savepoint
 from accessors.postgres_schema import quoted
 from accessors.postgres_values import (
@@ -24,7 +24,6 @@ from accessors.postgres_values import (
     is_text,
     type_of,
     typed_of,
-    wire_of,
 )
 from evsync import values as typed_values
 from evsync.accessor import HEADER, Row
@@ -164,7 +163,7 @@ class Records:
         ]
         for rows in self._narrowed(match):
             for row in rows:
-                if all(_equal(kind, wire, row[at]) for at, kind, wire in wanted):
+                if all(is_equal(kind, wire, row[at]) for at, kind, wire in wanted):
                     yield row
 
     def _narrowed(self, match: Mapping[str, Any]) -> Iterator[Sequence[Row]]:
@@ -231,7 +230,7 @@ class Records:
 
     def _name(self, typed: Sequence[Any]) -> bytes | None:
         types = [self.binding.local_types[local] for local in self.binding.key_locals]
-        spelled = [_one_spelling(kind, value) for kind, value in zip(types, typed, strict=True)]
+        spelled = [one_spelling(kind, value) for kind, value in zip(types, typed, strict=True)]
         try:
             return typed_values.encode(
                 [typed_values.dump(kind, value) for kind, value in zip(types, spelled, strict=True)]
@@ -294,13 +293,13 @@ class Records:
         """A row with the store's own names and native values."""
         fields = dict(zip(self.binding.locals, row[HEADER:], strict=True))
         changed_by = None if row[3] is None else str(row[3])
-        return Data(self.type, fields, id=row[0], changed_at=_moment(row[2]), changed_by=changed_by)
+        return Data(self.type, fields, id=row[0], changed_at=moment(row[2]), changed_by=changed_by)
 
     def same(self, row: Row, old: Mapping[str, Any]) -> bool:
         """Whether the row still holds the native values of `old`."""
         types = self.binding.local_types
         now = dict(zip(self.binding.locals, row[HEADER:], strict=True))
-        return all(_unchanged(types[local], now[local], old[local]) for local in old if local in now)
+        return all(is_unchanged(types[local], now[local], old[local]) for local in old if local in now)
 
     def check_writable(self) -> None:
         """Raises Unreachable for what can only be read."""
@@ -315,38 +314,3 @@ class Records:
 def _chunks(of: Sequence[T]) -> Iterator[Sequence[T]]:
     for start in range(0, len(of), LOOKED_FOR):
         yield of[start : start + LOOKED_FOR]
-
-
-def _one_spelling(value_type: str, typed: Any) -> Any:
-    """A key's value as PostgreSQL compares it: 1.5 is 1.50, and an instant is the same in any offset."""
-    if value_type == "decimal" and typed is not None and typed.is_finite():
-        return typed.normalize() if typed else typed - typed
-    if value_type == "datetime" and typed is not None and typed.tzinfo is not None:
-        try:
-            return typed.astimezone(UTC)
-        except OverflowError:
-            return typed
-    return typed
-
-
-def _equal(value_type: str, wanted: Any, raw: Any) -> bool:
-    try:
-        return typed_values.equivalent(value_type, wanted, wire_of(value_type, raw))
-    except BadValue:
-        return False
-
-
-def _unchanged(value_type: str, now: Any, then: Any) -> bool:
-    if now == then and type(now) is type(then):
-        return True
-    try:
-        return typed_values.same(wire_of(value_type, now), wire_of(value_type, then))
-    except BadValue:
-        return False
-
-
-def _moment(raw: Any) -> Any:
-    try:
-        return typed_values.read("datetime", raw)
-    except BadValue:
-        return None

@@ -6,6 +6,7 @@ of SQLAlchemy's dialect.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -76,6 +77,9 @@ class Dialect:
         """Why a connection could not be opened, where that is known better than that nobody answers."""
         return None
 
+    def abandon(self, driver: Any, cursor: Any) -> None:
+        """Make a driver's connection and cursor ready to be closed where a result is not read to its end."""
+
     # -- tables ----------------------------------------------------------------------------------------
 
     def refined(self, connection: sa.Connection, table: Table) -> Table:
@@ -89,6 +93,11 @@ class Dialect:
     def selected(self, column: Column, named: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         """A column as it is to be read, so that the driver tells its value exactly."""
         return named
+
+    def certain_encoder(self, column: Column, value_type: str) -> Callable[[Any], Any] | None:
+        """An encoder that raises Refused for every value that is not certain to be stored just as it is given; None
+        where nobody knows."""
+        return None
 
     def bound_type(self, column: Column) -> sa.types.TypeEngine[Any]:
         """As what the values of a column are given to the driver."""
@@ -247,29 +256,9 @@ _SQLITE_KINDS: Final[dict[str, Kind]] = {
 }  # fmt: skip
 
 
-class DuckDb(PostgreSql):
-    """A file, by a dialect that takes after PostgreSQL's."""
-
-    locks = False  # who writes what somebody else has written meanwhile is refused
-    _as_text = frozenset()
-
-    def file(self, url: sa.URL) -> Path | None:
-        return Path(url.database) if url.database and url.database != ":memory:" else None
-
-    def settle(self, connection: sa.Connection) -> None:
-        connection.exec_driver_sql("SET timezone = 'UTC'")
-
-    def begin_reading(self, connection: sa.Connection) -> None:
-        pass
-
-    def refined(self, connection: sa.Connection, table: Table) -> Table:
-        return table  # it has no triggers
-
-
 _KNOWN: Final = {
     "postgresql": "accessors.sql_dialect:PostgreSql",
     "sqlite": "accessors.sql_dialect:Sqlite",
-    "duckdb": "accessors.sql_dialect:DuckDb",
     "mysql": "accessors.mysql_dialect:MySql",
     "mariadb": "accessors.mysql_dialect:MySql",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,9 +14,7 @@ from accessors.sql_values import likeness
 from evsync.accessor import HEADER
 from evsync.errors import Refused
 
-_FOUND_WRONG = (
-    Refused, ValueError, TypeError, AttributeError, OverflowError, exc.DataError, exc.IntegrityError,
-)  # fmt: skip
+_FOUND_WRONG = (Refused, ValueError, TypeError, AttributeError, OverflowError)
 
 
 class Loading:
@@ -28,7 +26,7 @@ class Loading:
     def __init__(self, connection: Connection, records: Records) -> None:
         self._connection, self._records = connection, records
         names = records.binding.locals
-        self._encoders = [records.encoders[name] for name in names]
+        self._encoders, self._certain = _encoders(records)
         marks: dict[str, Any] = {name: sa.bindparam(f"v{n}") for n, name in enumerate(names)}
         self._insert = sa.insert(records.written).values(marks)
         self._key_at = [names.index(name) for name in records.table.handle]
@@ -45,12 +43,19 @@ class Loading:
             names = [f"v{n}" for n in range(len(columns))]
             parameters = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
             with transaction(self._connection):
-                self._connection.sql.execute(self._insert, parameters)
-                if not self._are_as_given(rows):
+                self._add(parameters)
+                if not self._certain and not self._are_as_given(rows):
                     raise Refused("not stored as given")
         except _FOUND_WRONG:
             return False
         return True
+
+    def _add(self, parameters: Sequence[dict[str, Any]]) -> None:
+        try:
+            self._connection.sql.execute(self._insert, parameters)
+        except exc.SQLAlchemyError as error:
+            dialect = self._connection.dialect
+            raise dialect.translated(error, self._records.store, by_record=True) from error
 
     def _are_as_given(self, rows: Sequence[Sequence[Any]]) -> bool:
         records, handle = self._records, self._records.table.handle
@@ -64,6 +69,16 @@ class Loading:
                 if likeness(kind, given, stored) != "same":
                     return False
         return True
+
+
+def _encoders(records: Records) -> tuple[list[Callable[[Any], Any]], bool]:
+    """What makes of typed values what the driver is given; and whether that is certain to be stored just so."""
+    names, dialect = records.binding.locals, records.connection.dialect
+    certain = [dialect.certain_encoder(records.table.columns[name], records.types[name]) for name in names]
+    known = [encode for encode in certain if encode is not None]
+    if len(known) == len(names):
+        return known, True
+    return [records.encoders[name] for name in names], False
 
 
 def loading(connection: Connection, records: Records) -> Loading | None:

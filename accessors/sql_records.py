@@ -16,6 +16,7 @@ from accessors import sql_schema as schema
 from accessors.comparing import is_equal, is_unchanged, moment, one_spelling
 from accessors.sql_connection import Connection, savepoint
 from accessors.sql_schema import quoted
+from accessors.sql_streaming import streamed
 from accessors.sql_values import Column, decoder, encoder, id_of, typed_of
 from evsync import values as typed_values
 from evsync.accessor import HEADER, KEPT, Row
@@ -113,11 +114,9 @@ class Records:
 
     def batches(self, *where: sa.ColumnElement[bool]) -> Iterator[Sequence[Row]]:
         """All rows, or those under the conditions, as the server hands them out."""
-        streaming = self.connection.sql.execution_options(stream_results=True, max_row_buffer=BATCH)
         query = sa.select(*self._selected).select_from(self.written).where(*where)
-        with streaming.execute(query) as result:
-            for rows in result.partitions(BATCH):
-                yield _decoded(rows, self._plan)
+        for rows in streamed(self.connection, query, BATCH):
+            yield _decoded(rows, self._plan)
 
     def row(self, values: Mapping[str, Any]) -> Row:
         """A row out of what a feed says of the columns by their names, as the driver would say it. KEPT and ABSENT stay

@@ -82,9 +82,10 @@ def load(connection: Connection, store: Store, type: str) -> Table | None:
 def _reflected(
     inspector: sa.Inspector, connection: Connection, name: str, schema: str | None
 ) -> Table | None:
-    if not inspector.has_table(name, schema):
+    try:
+        columns = {told["name"]: _column(told, connection) for told in inspector.get_columns(name, schema)}
+    except exc.NoSuchTableError:
         return None
-    columns = {told["name"]: _column(told, connection) for told in inspector.get_columns(name, schema)}
     primary_key = tuple(inspector.get_pk_constraint(name, schema)["constrained_columns"])
     is_view = not primary_key and name in _views(inspector, schema)
     unique = () if primary_key or is_view else _unique(inspector, name, schema, columns)

@@ -251,14 +251,6 @@ def _float_text(typed: float) -> str:
     return to_text("float", typed)  # a number in a statement would lose the sign of a zero
 
 
-def _single_as_text(typed: float) -> str:
-    """The very number that 32 bits can hold: what they are shown as may lie just beyond it."""
-    try:
-        return to_text("float", struct.unpack("f", struct.pack("f", typed))[0])
-    except OverflowError:
-        return to_text("float", typed)
-
-
 def _uuid_bytes(typed: UUID) -> bytes:
     return typed.bytes
 

@@ -61,15 +61,10 @@ class MariaDbServer:
             nobody = pwd.getpwnam("nobody")
             self._as_user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
             os.chown(self.directory, nobody.pw_uid, nobody.pw_gid)
-        self._temporary = (
-            self.directory / "tmp"
-        )  # a server that starts removes what others have in the same one
-        self._temporary.mkdir(mode=0o777)
-        self._temporary.chmod(0o777)
         self._settings = SETTINGS | {name.replace("_", "-"): value for name, value in settings.items()}
         self._run(
             "mariadb-install-db", "--no-defaults", f"--datadir={self._data}",
-            f"--tmpdir={self._temporary}", "--auth-root-authentication-method=normal", "--skip-test-db",
+            "--auth-root-authentication-method=normal", "--skip-test-db",
         )  # fmt: skip
 
     @property
@@ -85,7 +80,8 @@ class MariaDbServer:
                 [
                     program, "--no-defaults", f"--datadir={self._data}", f"--port={self.port}",
                     f"--socket={self.directory / 'socket'}", f"--pid-file={self.directory / 'pid'}",
-                    f"--tmpdir={self._temporary}",
+                    # Its own, since a server that starts removes the temporary tables that it finds there.
+                    f"--tmpdir={self.directory}",
                     *(f"--{name}={value}" for name, value in self._settings.items()),
                 ],
                 cwd=self.directory, stdout=log, stderr=log, **self._as_user,
