@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import ClassVar
 
 import pymysql  # noqa: F401 - the driver behind the URLs: what to install is told before the first of them is opened
 
+from accessors import mysql_capture as capture
+from accessors import mysql_marks as marks
+from accessors.mysql_feed import changes
+from accessors.mysql_positions import Position
+from accessors.mysql_server import log_end
+from accessors.mysql_snapshot import located_snapshot
 from accessors.sql import SqlAccessor
+from accessors.sql_connection import Connection, opened
+from accessors.sql_records import Records
+from accessors.waiting import changing
+from evsync.accessor import Captured, Fed, Missed, Reached, Row
+from evsync.store import Store
 
 
 class MySqlAccessor(SqlAccessor):
     """Reads and writes tables of any shape that have a key and transactions; views are read only.
 
-    A scan is one statement of a consistent snapshot.
+    A scan is of a consistent snapshot. Where the server writes a binary log of rows, changes can be captured out of it.
     """
 
     snapshot = True
@@ -21,4 +33,67 @@ class MySqlAccessor(SqlAccessor):
         "table": "the table's name; left out: the type's",
         "schema": "another database of the same server; left out: the one in the url",
         "zone": "utc, if DATETIME columns are meant in UTC",
+        "capture": "how changes are found: auto, binlog or scan",
     }
+
+    # -- the feed --------------------------------------------------------------------------------------
+
+    def feeds(self, store: Store, type: str) -> bool:
+        """See evsync.accessor.CanFeed."""
+        if capture.mode(store, type) == "scan":
+            return False
+        with opened(store) as connection:
+            return capture.is_captured(connection, store, type)
+
+    def position(self, store: Store, type: str) -> str:
+        with located_snapshot(store) as (_, position):
+            return position.text
+
+    def changes(
+        self, store: Store, since: Mapping[str, str], until: str | None = None
+    ) -> Iterator[Fed | Reached | Missed]:
+        return changes(store, since, until)
+
+    def scan_at(self, store: Store, type: str) -> tuple[str, Generator[Sequence[Row], None, None]]:
+        """See evsync.accessor.CanScanAt."""
+        with ExitStack() as beginning:
+            connection, position = beginning.enter_context(located_snapshot(store))
+            stack = beginning.pop_all()
+
+        def rows() -> Generator[Sequence[Row], None, None]:
+            with stack:
+                yield ()
+                yield from Records(connection, store, type).batches()
+
+        begun = rows()
+        next(begun)  # from here on it closes the connection, read to the end or not
+        return position.text, begun
+
+    def install(self, store: Store) -> list[str]:
+        """Look whether the server tells its changes, and have our own known again."""
+        return capture.install(store)
+
+    def uninstall(self, store: Store) -> list[str]:
+        return capture.uninstall(store)
+
+    def captured(self, store: Store) -> Captured:
+        return capture.status(store)
+
+    def waking(self, store: Store, stop: Callable[[], bool]) -> Iterator[None]:
+        """See evsync.accessor.CanWake: the log grows with every change."""
+        with opened(store) as connection:
+            yield from changing(lambda: _log_end(connection, store), stop)
+
+    # -- the tables ------------------------------------------------------------------------------------
+
+    def discover(self, store: Store) -> dict[str, dict[str, str]]:
+        """Every table but our own, a type each."""
+        found = super().discover(store)
+        return {name: options for name, options in found.items() if not name.startswith(marks.PREFIX)}
+
+
+def _log_end(connection: Connection, store: Store) -> Position | None:
+    try:
+        return log_end(connection.sql, store)
+    finally:
+        connection.sql.rollback()

@@ -15,8 +15,10 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects import mysql
 
+from accessors import mysql_marks as marks
 from accessors import sql_dialect
 from accessors.mysql_certain import certain_encoder
+from accessors.mysql_server import is_mariadb, log_end
 from accessors.sql_dialect import Dialect
 from accessors.sql_errors import busy, number_of, said_by, sqlstate_of, translated, where_of
 from accessors.sql_values import Column, Kind, value_type_of
@@ -69,7 +71,7 @@ class MySql(Dialect):
         }
 
     def settle(self, connection: sa.Connection) -> None:
-        seconds = max(0 if _is_mariadb(connection) else 1, round(sql_dialect.LOCK_SECONDS))
+        seconds = max(0 if is_mariadb(connection) else 1, round(sql_dialect.LOCK_SECONDS))
         connection.exec_driver_sql(
             f"SET SESSION sql_mode = '{MODE}', time_zone = '+00:00', innodb_lock_wait_timeout = {seconds}, "
             f"lock_wait_timeout = {max(1, seconds)}, net_write_timeout = {READER_SECONDS}"
@@ -86,6 +88,13 @@ class MySql(Dialect):
         level = "REPEATABLE READ" if row and row[0] and row[1] == "STATEMENT" else "READ COMMITTED"
         connection.exec_driver_sql(f"SET TRANSACTION ISOLATION LEVEL {level}")
         connection.exec_driver_sql("START TRANSACTION")
+
+    def mark(self, connection: sa.Connection, store: Store) -> bool:
+        return marks.mark(connection, store)
+
+    def place_in_log(self, connection: sa.Connection, store: Store) -> str | None:
+        end = log_end(connection, store)
+        return None if end is None else end.place
 
     def translated(self, error: exc.SQLAlchemyError, store: Store, *, by_record: bool = False) -> StoreError:
         original = error.orig if isinstance(error, exc.StatementError) else None
@@ -170,7 +179,7 @@ class MySql(Dialect):
 
     def _json_columns(self, connection: sa.Connection, table: Table) -> set[str]:
         """MariaDB's JSON is a text that is checked."""
-        if not _is_mariadb(connection):
+        if not is_mariadb(connection):
             return set()
         checks = connection.execute(_CHECKS, {"schema": table.schema, "name": table.name})
         return {name for name, clause in checks if clause == f"json_valid(`{name.replace('`', '``')}`)"}
@@ -272,8 +281,3 @@ def _hindrance(engine: str | None) -> str | None:
     if engine in ("InnoDB", "ROCKSDB", "ndbcluster", "TokuDB", "SPIDER"):
         return None
     return f"is of the engine {engine}, which cannot undo what a refused record has done"
-
-
-def _is_mariadb(connection: sa.Connection) -> bool:
-    dialect: Any = connection.dialect
-    return bool(getattr(dialect, "is_mariadb", False))

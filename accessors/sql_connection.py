@@ -52,7 +52,10 @@ def reading(store: Store) -> Iterator[Connection]:
 def writing(store: Store) -> Iterator[Connection]:
     """A connection inside one write transaction, committed at the end, or rolled back if anything is raised."""
     with opened(store) as connection, transaction(connection):
+        followed = connection.dialect.mark(connection.sql, store)
         yield connection
+        # Rows that were written are locked: what others did to them stands before this in the log.
+        store.written_at = connection.dialect.place_in_log(connection.sql, store) if followed else None
 
 
 @contextmanager

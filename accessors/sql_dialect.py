@@ -60,6 +60,14 @@ class Dialect:
     def begin_writing(self, connection: sa.Connection) -> None:
         """Begin a transaction that writes."""
 
+    def mark(self, connection: sa.Connection, store: Store) -> bool:
+        """Mark the transaction that has begun as ours, where somebody follows the changes; whether somebody does."""
+        return False
+
+    def place_in_log(self, connection: sa.Connection, store: Store) -> str | None:
+        """Where the database's own record of its changes stands now."""
+        return None
+
     def translated(self, error: exc.SQLAlchemyError, store: Store, *, by_record: bool = False) -> StoreError:
         """What went wrong, in our words. `by_record`: while a record was written, so that an error in SQL is one in a
         trigger or a check, met by this record."""
