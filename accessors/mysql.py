@@ -10,15 +10,17 @@ import pymysql  # noqa: F401 - the driver behind the URLs: what to install is to
 
 from accessors import mysql_capture as capture
 from accessors import mysql_marks as marks
+from accessors import mysql_noting as noting
+from accessors.applying import in_halves
 from accessors.mysql_feed import changes
 from accessors.mysql_positions import Position
 from accessors.mysql_server import log_end
 from accessors.mysql_snapshot import located_snapshot
-from accessors.sql import SqlAccessor
-from accessors.sql_connection import Connection, opened
+from accessors.sql import SqlAccessor, apply_on
+from accessors.sql_connection import Connection, opened, reading, writing
 from accessors.sql_records import Records
 from accessors.waiting import changing
-from evsync.accessor import Captured, Fed, Missed, Reached, Row
+from evsync.accessor import Captured, Change, Fed, Missed, Note, Noted, Outcome, Reached, Row
 from evsync.store import Store
 
 
@@ -35,6 +37,25 @@ class MySqlAccessor(SqlAccessor):
         "zone": "utc, if DATETIME columns are meant in UTC",
         "capture": "how changes are found: auto, binlog or scan",
     }
+
+    # -- with a note of it -----------------------------------------------------------------------------
+
+    def apply_noted(self, store: Store, type: str, changes: Sequence[Change], note: Note) -> list[Outcome]:
+        """See evsync.accessor.CanNote."""
+        noting.make_room(store)
+
+        def apply(some: Sequence[Change], before: Sequence[Outcome]) -> list[Outcome]:
+            with writing(store) as connection:
+                outcomes = apply_on(connection, store, type, some)
+                if any(outcome.state == "written" for outcome in outcomes):
+                    noting.put_down(connection, store, note, [*before, *outcomes])
+                return outcomes
+
+        return in_halves(changes, apply)
+
+    def noted(self, store: Store, type: str, place: str) -> Noted | None:
+        with reading(store) as connection:
+            return noting.noted(connection, place)
 
     # -- the feed --------------------------------------------------------------------------------------
 
@@ -74,7 +95,9 @@ class MySqlAccessor(SqlAccessor):
         return capture.install(store)
 
     def uninstall(self, store: Store) -> list[str]:
-        return capture.uninstall(store)
+        done = capture.uninstall(store)
+        with opened(store) as connection:
+            return [*done, f"the table {noting.TABLE}"] if noting.drop(connection) else done
 
     def captured(self, store: Store) -> Captured:
         return capture.status(store)

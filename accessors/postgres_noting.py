@@ -6,7 +6,7 @@ from accessors.postgres_connection import Connection, NoRight, Taken, savepoint
 from accessors.postgres_schema import Table, quoted
 from evsync.accessor import Noted
 
-TABLE = "_evsync_written"
+TABLE = "_evsync_notes"
 """Stands in the schema of the table that is written."""
 
 _THERE = b"SELECT to_regclass($1) IS NOT NULL"

@@ -148,8 +148,13 @@ def _stored(records: Records, row: Row | None) -> Data:
 def _apply(store: Store, type: str, changes: Sequence[Change]) -> list[Outcome]:
     """Raises Refused if the transaction as a whole was refused."""
     with writing(store) as connection:
-        records = _writable(connection, store, type)
-        return applied(changes, records, Writing(records))
+        return apply_on(connection, store, type, changes)
+
+
+def apply_on(connection: Connection, store: Store, type: str, changes: Sequence[Change]) -> list[Outcome]:
+    """The same inside of an open transaction."""
+    records = _writable(connection, store, type)
+    return applied(changes, records, Writing(records))
 
 
 def _try_rights(connection: Connection, records: Records) -> None:

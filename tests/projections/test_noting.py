@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mariadb_server
+import postgres_server
 import psycopg
 import pytest
-from postgres_server import fresh_database
 from projects import at_rest, did, events, sql, synchronizer
 
 from evsync.projections.noting import recall
@@ -34,7 +35,12 @@ url = "{url}"
 [stores.erp.types.person]
 """
 
-ALTERING = """
+MARIADB = [
+    "CREATE TABLE person (code varchar(50) PRIMARY KEY, name text, level bigint)",
+    "CREATE TRIGGER loud BEFORE INSERT ON person FOR EACH ROW SET NEW.name = upper(NEW.name)",
+    "CREATE TRIGGER louder BEFORE UPDATE ON person FOR EACH ROW SET NEW.name = upper(NEW.name)",
+]
+POSTGRES = """
 CREATE TABLE person (code text PRIMARY KEY, name text, level bigint);
 CREATE FUNCTION loud() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.name := upper(NEW.name); RETURN NEW; END $$;
 CREATE TRIGGER loud BEFORE INSERT OR UPDATE ON person FOR EACH ROW EXECUTE FUNCTION loud();
@@ -46,18 +52,21 @@ class Killed(BaseException):
 
 
 class Play:
-    """A table in a file and one in PostgreSQL that writes names its own way."""
+    """A table in a file and one in a database that writes names its own way."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder, self.url = folder, url
         sql(folder / "crm.db", "CREATE TABLE person (code TEXT PRIMARY KEY, name TEXT, level INTEGER)")
         self.crm("INSERT INTO person VALUES ('a', 'Ann', 1), ('b', 'Ben', 2), ('c', 'Cleo', 3)")
-        self.erp(ALTERING)
+        for statement in MARIADB if url.startswith("mysql") else [POSTGRES]:
+            self.erp(statement)
 
     def crm(self, statement: str) -> list[Any]:
         return sql(self.folder / "crm.db", statement)
 
     def erp(self, statement: str) -> list[Any]:
+        if self.url.startswith("mysql"):
+            return mariadb_server.ask(self.url, statement)
         with psycopg.connect(self.url, autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
@@ -66,7 +75,7 @@ class Play:
         return synchronizer(self.folder, CONFIG.format(url=self.url))
 
     def killed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A sync that is killed when PostgreSQL has committed, and the journal does not know of it yet."""
+        """A sync that is killed when the database has committed, and the journal does not know of it yet."""
 
         def kill(projection: Projection, batch: Any, effects: Any) -> None:
             if effects:
@@ -81,12 +90,18 @@ class Play:
                 one.sync()
 
     def notes(self) -> list[Any]:
-        return self.erp("SELECT number FROM _evsync_written")
+        return self.erp("SELECT number FROM _evsync_notes")
 
 
 @pytest.fixture
-def play(tmp_path: Path) -> Iterator[Play]:
-    with fresh_database() as url:
+def postgres(tmp_path: Path) -> Iterator[Play]:
+    with postgres_server.fresh_database() as url:
+        yield Play(tmp_path, url)
+
+
+@pytest.fixture(params=[postgres_server, mariadb_server], ids=["postgresql", "mariadb"])
+def play(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Play]:
+    with request.param.fresh_database() as url:
         yield Play(tmp_path, url)
 
 
@@ -149,7 +164,8 @@ def test_what_a_feed_tells_of_it_is_known_too(play: Play, monkeypatch: pytest.Mo
         assert not list(one.log(store="erp"))
         assert at_rest(one)
         assert one.remove_capture(["erp"])["ok"]
-    assert play.erp("SELECT to_regclass('_evsync_written')") == [(None,)]
+    there = "SELECT count(*) FROM information_schema.tables WHERE table_name = '_evsync_notes'"
+    assert play.erp(f"{there} AND table_schema IN ('public', '{play.url.rpartition('/')[2]}')") == [(0,)]
 
 
 def test_it_is_remembered_by_a_replay_as_well(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,28 +200,28 @@ def test_the_note_of_another_journal_says_nothing(play: Play, monkeypatch: pytes
         assert replica is not None and replica.seq == 2
 
 
-def test_without_the_right_to_make_a_table_it_is_written_without(play: Play) -> None:
-    play.erp("CREATE ROLE plain_writer LOGIN")
+def test_without_the_right_to_make_a_table_it_is_written_without(postgres: Play) -> None:
+    postgres.erp("CREATE ROLE plain_writer LOGIN")
     try:
-        play.erp("GRANT SELECT, INSERT, UPDATE, DELETE ON person TO plain_writer")
-        play.url, owner = play.url.replace("//postgres@", "//plain_writer@"), play.url
-        with play.opened() as one:
+        postgres.erp("GRANT SELECT, INSERT, UPDATE, DELETE ON person TO plain_writer")
+        postgres.url, owner = postgres.url.replace("//postgres@", "//plain_writer@"), postgres.url
+        with postgres.opened() as one:
             assert did(one.sync()["replay"], "erp") == {"created": 3}
             assert at_rest(one)
-        play.url = owner
-        assert play.erp("SELECT to_regclass('_evsync_written')") == [(None,)]
+        postgres.url = owner
+        assert postgres.erp("SELECT to_regclass('_evsync_notes')") == [(None,)]
     finally:
-        play.url = owner
-        play.erp("DROP OWNED BY plain_writer; DROP ROLE plain_writer")
+        postgres.url = owner
+        postgres.erp("DROP OWNED BY plain_writer; DROP ROLE plain_writer")
 
 
-def test_a_batch_that_was_split_has_one_note(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_was_split_has_one_note(postgres: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     """A constraint that is looked at when the transaction ends refuses one of them."""
-    play.erp("CREATE TABLE known (level bigint PRIMARY KEY); INSERT INTO known VALUES (1), (3)")
-    play.erp("ALTER TABLE person ADD FOREIGN KEY (level) REFERENCES known DEFERRABLE INITIALLY DEFERRED")
-    play.killed(monkeypatch)
-    assert play.erp("SELECT code FROM person ORDER BY code") == [("a",), ("c",)]
-    with play.opened() as one:
+    postgres.erp("CREATE TABLE known (level bigint PRIMARY KEY); INSERT INTO known VALUES (1), (3)")
+    postgres.erp("ALTER TABLE person ADD FOREIGN KEY (level) REFERENCES known DEFERRABLE INITIALLY DEFERRED")
+    postgres.killed(monkeypatch)
+    assert postgres.erp("SELECT code FROM person ORDER BY code") == [("a",), ("c",)]
+    with postgres.opened() as one:
         report = one.sync()
         assert did(report["ingest"], "erp") == {"unchanged": 2}
         assert not list(one.log(store="erp"))
