@@ -39,8 +39,6 @@ InUse = psycopg.errors.ObjectInUse
 NoRight = psycopg.errors.InsufficientPrivilege
 Taken = (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable)
 
-MARK: Final = "evsync"
-"""What our own transactions put into the log, so that they are known again."""
 
 SETTINGS: Final = {
     "timezone": "UTC",
@@ -104,6 +102,11 @@ def slot_name(connection: Connection, store: Store) -> str:
     return re.sub(r"[^a-z0-9_]", "_", name.lower())[:63]
 
 
+def mark_of(slot: str) -> str:
+    """What our own transactions put into the log, so that who follows that slot knows them again."""
+    return f"evsync {slot}"
+
+
 def queue_name(store: Store) -> str:
     """The queue into which triggers put the store's changes."""
     return f"{_captured_as(store)}_queue"
@@ -137,10 +140,11 @@ ORDER BY n.nspname <> 'evsync', NOT pg_table_is_visible(c.oid), n.nspname LIMIT 
 
 def _is_followed(connection: Connection, store: Store) -> bool:
     """Whether somebody will read of this transaction in the log, where it is marked as ours, or in a queue."""
+    slot = slot_name(connection, store)
     found = connection.execute(
         f"SELECT ({_QUEUE_SCHEMA}), (SELECT pg_logical_emit_message(true, $2, '')"
         " FROM pg_replication_slots WHERE slot_name = $3)".encode(),
-        [state_name(store), MARK, slot_name(connection, store)],
+        [state_name(store), mark_of(slot), slot],
     ).fetchone()
     return found is not None and found != (None, None)
 

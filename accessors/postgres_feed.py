@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from accessors import postgres_capture as capture
-from accessors.postgres_connection import MARK, Connection, slot_name
+from accessors.postgres_connection import Connection, mark_of, slot_name
 from accessors.postgres_records import Records
 from accessors.postgres_stream import stream
 from accessors.postgres_values import typed_of
@@ -165,7 +165,7 @@ def _followed(
                         f"{reading.records}: the log does not tell the column {lacking!r}",
                     )
         elif isinstance(one, Message):
-            own = own or one.prefix == MARK
+            own = own or one.prefix == mark_of(name)
 
 
 class _Reading:

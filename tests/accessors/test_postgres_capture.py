@@ -519,3 +519,18 @@ def test_what_the_log_cannot_tell_is_refused(tmp_path: Path, database: str) -> N
 def _publication(database: str) -> str:
     ((name,),) = run(database, "SELECT pubname FROM pg_publication")
     return str(name)
+
+
+def test_what_another_project_writes_is_somebody_elses_change(
+    open_: Any, tmp_path: Path, database: str
+) -> None:
+    sync = open_()
+    sync.stores["crm"].update(Data("person", {"email": "ann", "name": "Mine"}))
+    (tmp_path / "other").mkdir()
+    config = CONFIG.replace("{url}", database).replace('capture = "wal"', 'capture = "wal"\nslot = "other"')
+    with synchronizer(tmp_path / "other", config) as other:
+        assert other.ingest()["ok"]
+        other.stores["crm"].update(Data("person", {"email": "ann", "name": "Theirs"}))
+    sync.ingest()
+    assert steps(sync, 3) == [("update", "ann", "Theirs")]
+    assert quiet(sync)
