@@ -153,7 +153,7 @@ def _source_of(url: sa.URL) -> _Source:
         poolclass=sa.NullPool,
         pool_reset_on_return=None,  # we roll back ourselves
         hide_parameters=True,
-        connect_args=dialect.arguments(url.get_driver_name()),
+        connect_args=dialect.arguments(url),
     )
     return _Source(engine, dialect)
 

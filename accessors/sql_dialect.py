@@ -43,8 +43,8 @@ class Dialect:
 
     # -- connections -----------------------------------------------------------------------------------
 
-    def arguments(self, driver: str) -> dict[str, Any]:
-        """What this driver is told besides the URL."""
+    def arguments(self, url: sa.URL) -> dict[str, Any]:
+        """What the driver is told besides the URL."""
         return {}
 
     def file(self, url: sa.URL) -> Path | None:
