@@ -647,12 +647,12 @@ def test_killed_midway_it_goes_on_there(open_: Any, database: str, monkeypatch: 
         run(database, *(f"UPDATE person SET name = '{n}' WHERE email = 'ann'" for n in range(5)))
         advance, left = feeding._advance, 0
 
-        def counting(*arguments: Any, **named: Any) -> None:
+        def counting(*arguments: Any, **named: Any) -> Any:
             nonlocal left
             if left == 0:
                 raise Killed
             left -= 1
-            advance(*arguments, **named)
+            return advance(*arguments, **named)
 
         told = []
         for left in range(3):
