@@ -70,6 +70,7 @@ class TestMySqlAssigningIds(TestMySql):
         return thing(self.value_types, id="number")
 
 
+@pytest.mark.slow
 class TestMySqlInUtc(TestMySql):
     options: ClassVar[Mapping[str, str]] = {"zone": "utc"}
     edges: ClassVar[Mapping[str, Sequence[Any]]] = {

@@ -203,6 +203,7 @@ def test_two_tables_come_in_the_order_of_their_commits(open_: Any, database: str
     assert [name for _, _, name in steps(sync)] == ["a", "b", "c", "begun second", "begun first"]
 
 
+@pytest.mark.slow
 def test_a_large_transaction(open_: Any, database: str) -> None:
     sync = open_()
     ask(
@@ -639,12 +640,14 @@ def removed(url: str, *, flush: bool = True) -> None:
     assert until(tried, 10.0)
 
 
+@pytest.mark.slow
 def test_a_log_that_was_begun_anew_is_a_gap(own: tuple[Synchronizer, str]) -> None:
     sync, url = own
     ask(url, "UPDATE person SET name = 'unseen' WHERE email = 'ann'", "RESET MASTER")
     lost_and_found(sync, url)
 
 
+@pytest.mark.slow
 def test_a_log_that_was_begun_anew_and_has_grown_past_the_old_place_is_a_gap(
     own: tuple[Synchronizer, str],
 ) -> None:
@@ -658,6 +661,7 @@ def test_a_log_that_was_begun_anew_and_has_grown_past_the_old_place_is_a_gap(
     lost_and_found(sync, url)
 
 
+@pytest.mark.slow
 def test_files_that_were_removed_are_a_gap(own: tuple[Synchronizer, str]) -> None:
     sync, url = own
     ask(url, "UPDATE person SET name = 'unseen' WHERE email = 'ann'")
@@ -680,6 +684,7 @@ def test_a_table_that_is_quiet_does_not_lose_its_place(own: tuple[Synchronizer, 
     assert did(sync.ingest(), "crm") == {"updated": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["restart", "crash"])
 def test_a_server_that_begins_anew_loses_nothing(
     own: tuple[Synchronizer, str], own_server: MariaDbServer, how: str
@@ -697,6 +702,7 @@ def test_a_server_that_begins_anew_loses_nothing(
     assert quiet(sync)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
