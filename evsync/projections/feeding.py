@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from evsync.accessor import KEPT, CanAcknowledge, CanFeed, Fed, Missed, Reached
-from evsync.binding import Binding
+from evsync.accessor import HEADER, KEPT, CanAcknowledge, CanFeed, Fed, Missed, Reached
 from evsync.data import join_key
 from evsync.errors import Retry
 from evsync.journal.event import Fields
@@ -21,7 +20,14 @@ from evsync.projections.ingest import BATCH, Found, Ingest
 from evsync.projections.merge import view
 from evsync.projections.reader import BadRow, Reader, key_text, moment_of
 from evsync.projections.references import References, is_referenced, reader_of
-from evsync.projections.replicas import BindingState, Replica, Replicas, binding_state, set_position
+from evsync.projections.replicas import (
+    BindingState,
+    Quarantined,
+    Replica,
+    Replicas,
+    binding_state,
+    set_position,
+)
 from evsync.projections.spool import Spool
 from evsync.projections.staging import Progress, Staged, from_store, quarantined
 from evsync.store import Store
@@ -124,7 +130,7 @@ class Following:
             self._gone[type].clear()
             yield _bare(fed, EMPTIED, None, None, None)
             return
-        key = _key(reader.binding, fed.name)
+        key = _key(reader, fed.name)
         was = key if fed.id is None or str(fed.id) == key else fed.id
         if fed.row is None:
             if was is not None:
@@ -191,7 +197,7 @@ def enter_feed(
 ) -> None:
     """Enter the steps in their order, and save the positions with them. Raises Retry where another process has journalled
     some of them meanwhile."""
-    entering, at = _Entering(ingests), following.positions
+    entering, at = _Entering(following, ingests), following.positions
     for type, ingest in ingests.items():
         ingest.counts.quarantined += len(following.staged[type].bad)
     journal, store = next(iter(ingests.values())).journal, following.store
@@ -264,9 +270,12 @@ def _made(fed: Fed) -> str:
     return fed.made or place(fed.position)
 
 
-def _key(binding: Binding, name: dict[str, Any]) -> str | None:
+def _key(reader: Reader, name: dict[str, Any]) -> str | None:
+    binding = reader.binding
     if not name:
         return None
+    if any(field.name in binding.key for field in binding.translated):  # in the journal it holds their keys
+        return reader.key_of((*[None] * HEADER, *(name.get(local, ABSENT) for local in binding.locals)))
     parts = []
     for field, local in zip(binding.key, binding.key_locals, strict=True):
         conversion = binding.convert.get(field)
@@ -281,8 +290,9 @@ class _Entering:
     """Enters steps in batches of one type in which no record comes twice, as each is decided by what the one before
     has left."""
 
-    def __init__(self, ingests: Mapping[str, Ingest]) -> None:
-        self._ingests = ingests
+    def __init__(self, following: Following, ingests: Mapping[str, Ingest]) -> None:
+        self._following, self._ingests = following, ingests
+        self._aside: set[str] = set()
         self._batch: list[Step] = []
         self._met: set[Local] = set()
 
@@ -304,11 +314,30 @@ class _Entering:
 
     def flush(self) -> None:
         batch, self._batch, self._met = self._batch, [], set()
-        if batch:
+        while batch:
             ingest = self._ingests[batch[0].type]
-            found = list(_found(ingest, batch))
+            known = _known(ingest.replicas, batch)
+            some, batch = _apart(batch, known)
+            for step in some:
+                replica = known.get(step.number)
+                if replica is not None and _is_taken(step, replica):
+                    self._put_aside(ingest, step, replica)
+            found = list(_found(ingest, [s for s in some if s.number not in self._aside], known))
             if found:
                 ingest.batch(found)
+
+    def _put_aside(self, ingest: Ingest, step: Step, replica: Replica) -> None:
+        """A record under a key that is another one's name, though that one has given it up."""
+        self._aside.add(step.number)
+        ingest.counts.quarantined += 1
+        row = dict(zip(_names(ingest.reader, step), _values(step), strict=True))
+        error = (
+            f"its key {replica.key!r} is the name of another record, the one with the id {replica.id!r}, since that"
+            " was first seen under it: give one of the two another key"
+        )
+        self._following.staged[step.type].bad.append(
+            Quarantined(str(step.id), step.id, encode(row).decode(), error, [])
+        )
 
     def _empty(self, step: Step) -> None:
         """All records of the type were deleted at once."""
@@ -344,16 +373,39 @@ def _deletion(step: Step, replica: Replica) -> Found:
     )
 
 
-def _found(ingest: Ingest, batch: Sequence[Step]) -> Iterator[Found]:
-    known = _known(ingest.replicas, batch)
+def _apart(batch: Sequence[Step], known: Mapping[str, Replica]) -> tuple[list[Step], list[Step]]:
+    """The first steps, of which no two are of one record, and the rest."""
+    met: set[int] = set()
+    for number, step in enumerate(batch):
+        replica = known.get(step.number)
+        if replica is not None:
+            if replica.row in met:
+                return list(batch[:number]), list(batch[number:])
+            met.add(replica.row)
+    return list(batch), []
+
+
+def _is_taken(step: Step, replica: Replica) -> bool:
+    """Whether what was found under a new record's key is another record that the store still holds."""
+    return (
+        step.kind == CHANGED
+        and step.was is None
+        and None not in (step.id, replica.id, replica.fingerprint)
+        and step.id != replica.id
+    )
+
+
+def _found(ingest: Ingest, batch: Sequence[Step], known: Mapping[str, Replica]) -> Iterator[Found]:
     written = ingest.replicas.written(
         [replica.key for replica in known.values()] + [step.key for step in batch if step.key is not None]
     )
     contents = _contents(ingest, [known[s.number] for s in batch if s.kept and s.number in known])
+    computes = bool(ingest.binding.unwritten)  # then our own write shows what the store made of it
     for step in batch:
         replica = known.get(step.number)
         key = replica.key if replica is not None else step.key
-        if _is_ours(step, written.get(key or "")) or (step.kind == DELETED and replica is None):
+        ours = _is_ours(step, written.get(key or ""))
+        if (ours and not (computes and step.kind == CHANGED)) or (step.kind == DELETED and replica is None):
             ingest.counts.unchanged += 1
             continue
         if step.kind == DELETED:
