@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from evsync.accessor import CanCapture, Captured
+from evsync.accessor import CanCapture, CanFeed, Captured
 from evsync.errors import EvsyncError, StoreError, UsageError
 from evsync.journal.journal import Journal
-from evsync.projections.replicas import binding_state, set_position
+from evsync.projections.replicas import LOST, binding_state, ensure_binding, set_position
 from evsync.report import Report, as_store_error
 from evsync.store import Store
 
@@ -23,14 +23,47 @@ def capturer(store: Store) -> CanCapture | None:
     return accessor if isinstance(accessor, CanCapture) else None
 
 
-def standing(store: Store) -> Captured:
-    """How the capture of a store's changes stands. Raises StoreError."""
+def captured(store: Store) -> Captured:
+    """What captures a store's changes. Raises StoreError."""
     found = capturer(store)
     return Captured("scan", True, SCAN) if found is None else found.captured(store)
 
 
-def install(stores: Sequence[Store]) -> Report:
-    """Have the changes of these stores captured from now on."""
+def standing(store: Store, journal: Journal) -> Captured:
+    """The same, and whether it did so ever since the last ingest."""
+    state = captured(store)
+    lost = lost_types(store, journal) if state.ok else []
+    if lost:
+        install = "" if state.mode != "scan" else f"evsync capture install {store.name}, then: "
+        return Captured(
+            state.mode,
+            False,
+            f"type {lost[0]!r}: its changes were captured, but not all the while since the last ingest",
+            f"{install}evsync ingest {store.name} --accept-gap",
+            state.waiting,
+            state.retained,
+            [type for type in state.types if type not in lost],
+        )
+    return state
+
+
+def lost_types(store: Store, journal: Journal) -> list[str]:
+    """The types whose feed was followed, but does not go on from there."""
+    lost = []
+    for type in store.types:
+        state, accessor = binding_state(journal, store.name, type), store.accessor(type)
+        if state is None or state.position is None or not isinstance(accessor, CanFeed):
+            continue
+        if store.option(type, "capture") == "scan":
+            continue
+        if state.position == LOST or not accessor.feeds(store, type):
+            lost.append(type)
+    return lost
+
+
+def install(stores: Sequence[Store], journal: Journal) -> Report:
+    """Have the changes of these stores captured from now on. What was captured before, but not any more, has a gap
+    from then on."""
 
     def one(store: Store) -> list[str]:
         found = capturer(store)
@@ -44,9 +77,14 @@ def install(stores: Sequence[Store]) -> Report:
                 f'store {store.name!r} has capture = "scan"',
                 f'set capture = "auto" in [stores.{store.name}], then install',
             )
-        return found.install(store)
+        lost = lost_types(store, journal)
+        done = found.install(store)
+        with journal.write():
+            for type in lost:
+                set_position(journal, ensure_binding(journal, store.name, type).id, LOST)
+        return done
 
-    return _each(stores, one)
+    return _each(stores, one, captured)
 
 
 def remove(stores: Sequence[Store], journal: Journal) -> Report:
@@ -62,21 +100,23 @@ def remove(stores: Sequence[Store], journal: Journal) -> Report:
                     set_position(journal, state.id, None)
         return done
 
-    return _each(stores, one)
+    return _each(stores, one, captured)
 
 
-def status(stores: Sequence[Store]) -> Report:
+def status(stores: Sequence[Store], journal: Journal) -> Report:
     """How it stands."""
-    return _each(stores, lambda store: [])
+    return _each(stores, lambda store: [], lambda store: standing(store, journal))
 
 
-def _each(stores: Sequence[Store], work: Callable[[Store], list[str]]) -> Report:
+def _each(
+    stores: Sequence[Store], work: Callable[[Store], list[str]], state: Callable[[Store], Captured]
+) -> Report:
     report = Report(command="capture", ok=True, stores=[])
     for store in stores:
         entry: dict[str, Any] = {"store": store.name, "done": [], "error": None}
         try:
             entry["done"] = work(store)
-            entry.update(msgspec.structs.asdict(standing(store)))
+            entry.update(msgspec.structs.asdict(state(store)))
         except (StoreError, OSError, UsageError) as raised:
             error: EvsyncError = as_store_error(raised, store)
             entry["error"] = error.message

@@ -290,7 +290,7 @@ class _Examination:
 
     def _capture(self) -> Check:
         try:
-            found = standing(self._store)
+            found = standing(self._store, self._journal)
         except (EvsyncError, OSError) as error:
             return _bad("capture", error, self._store, self._type)
         kept = "" if found.retained is None else f"; {found.retained:,} bytes are kept for it"

@@ -18,6 +18,7 @@ from evsync.projections.merge import Rules
 from evsync.projections.noting import recall
 from evsync.projections.references import forget_expected, reader_of
 from evsync.projections.replicas import (
+    LOST,
     BindingState,
     Replicas,
     binding_state,
@@ -194,11 +195,15 @@ class _Observing:
         try:
             lost = [type for type, feeds in states.items() if feeds is None]
             if lost:
+                install = f"evsync capture install {store.name}"
+                again = store.accessor(lost[0])
+                mended = isinstance(again, CanFeed) and again.feeds(store, lost[0])
                 raise PositionLost(
-                    f"store {store.name!r}, type {lost[0]!r}: its changes are not captured any more; what happened"
-                    " since the last ingest cannot be told step by step",
-                    f"set it up again: evsync capture install {store.name}; then go on by comparing:"
-                    f" evsync ingest {store.name} --accept-gap",
+                    f"store {store.name!r}, type {lost[0]!r}: its changes"
+                    + (" were not captured for a while" if mended else " are not captured any more")
+                    + "; what happened since the last ingest cannot be told step by step",
+                    ("" if mended else f"set it up again: {install}; then ")
+                    + f"go on by comparing: evsync ingest {store.name} --accept-gap",
                 )
             known = {type: state for type, state in states.items() if state is not None}
             found = follow(self.linked.journal, store, known, self.progress)
@@ -227,7 +232,7 @@ class _Observing:
             state = binding_state(self.linked.journal, store.name, type)
             if not isinstance(accessor, CanFeed) or state is None or state.position is None:
                 continue
-            if not accessor.feeds(store, type):
+            if state.position == LOST or not accessor.feeds(store, type):
                 if store.option(type, "capture") != "scan":
                     found[type] = None
                     continue

@@ -400,11 +400,11 @@ class Synchronizer:
 
     def capture(self, stores: Sequence[str] | None = None) -> Report:
         """How the changes of these stores (all, by default) are captured."""
-        return capturing.status(self._to_capture(stores))
+        return capturing.status(self._to_capture(stores), self.journal(create=False))
 
     def install_capture(self, stores: Sequence[str] | None = None) -> Report:
         """Have the changes of these stores captured by themselves."""
-        return capturing.install(self._to_capture(stores))
+        return capturing.install(self._to_capture(stores), self.journal(create=True))
 
     def remove_capture(self, stores: Sequence[str] | None = None) -> Report:
         """Leave nothing of that behind."""

@@ -14,6 +14,9 @@ from evsync.journal.event import Fields
 from evsync.journal.journal import CHUNK, Journal
 from evsync.values import decode, encode
 
+LOST = "lost"
+"""In place of a position in a feed: for a while nobody captured the changes behind it."""
+
 LONGEST_WAIT = 86_400_000_000
 """Microseconds, the most that a failed write waits for its next attempt."""
 

@@ -378,7 +378,7 @@ def test_a_slot_that_was_recreated_is_a_gap(open_: Any, database: str) -> None:
     assert sync.install_capture(["crm"])["ok"]
     report = sync.ingest()
     assert report.exit_code == 3
-    assert "does not reach back" in report["stores"][0]["error"]
+    assert "were not captured for a while" in report["stores"][0]["error"]
     report = sync.ingest(accept_gap=True)
     assert (report.exit_code, report["stores"][0]["missed"]) == (0, 1)
     run(database, "UPDATE person SET name = 'seen' WHERE email = 'ann'")
@@ -533,4 +533,30 @@ def test_what_another_project_writes_is_somebody_elses_change(
         other.stores["crm"].update(Data("person", {"email": "ann", "name": "Theirs"}))
     sync.ingest()
     assert steps(sync, 3) == [("update", "ann", "Theirs")]
+    assert quiet(sync)
+
+
+@pytest.mark.parametrize(
+    "lose", ["DROP PUBLICATION {name}", "ALTER PUBLICATION {name} DROP TABLE person"], ids=["all", "table"]
+)
+def test_what_was_not_published_for_a_while_is_a_gap(open_: Any, database: str, lose: str) -> None:
+    sync = open_()
+    run(
+        database,
+        lose.format(name=_publication(database)),
+        "UPDATE person SET name = 'unseen' WHERE email = 'ann'",
+    )
+    assert sync.ingest().exit_code == 3
+    [standing] = sync.capture(["crm"])["stores"]
+    assert not standing["ok"]
+    assert "evsync capture install crm" in standing["hint"]
+    assert sync.install_capture(["crm"])["ok"]
+    [standing] = sync.capture(["crm"])["stores"]
+    assert (standing["ok"], standing["hint"]) == (False, "evsync ingest crm --accept-gap")
+    assert sync.ingest().exit_code == 3
+    report = sync.ingest(accept_gap=True)
+    assert (report.exit_code, report["stores"][0]["missed"]) == (0, 1)
+    assert sync.capture(["crm"])["ok"]
+    run(database, "UPDATE person SET name = 'seen' WHERE email = 'ann'")
+    assert did(sync.ingest(), "crm") == {"updated": 1}
     assert quiet(sync)
