@@ -157,7 +157,7 @@ class _Observing:
                     rows.close()
             found.run, found.position = "reconcile", position
             compared = _report("ingest", self.dry_run)
-            self._guard([(store, type, found)], compared)
+            self._guard([(store, type, found)], compared, before="what was found by comparing was journalled")
             _enter(self.linked, [store], [(store, type, found)], {}, {}, compared, self.progress)
             for one in (steps, compared):
                 report.add(one)
@@ -169,7 +169,12 @@ class _Observing:
         report.hints[store.name] = error.hint
         report.exit_code = max(error.exit_code, report.exit_code if report.exit_code != 4 else 0)
 
-    def _guard(self, staged: Sequence[tuple[Store, str, Staged]], report: Report) -> None:
+    def _guard(
+        self,
+        staged: Sequence[tuple[Store, str, Staged]],
+        report: Report,
+        before: str = "anything was journalled or written",
+    ) -> None:
         tripped: dict[tuple[str, str], list[Tripped]] = {}
         for store, type, found in staged:
             state = binding_state(self.linked.journal, store.name, type)
@@ -179,7 +184,7 @@ class _Observing:
         if tripped:
             for _, _, found in staged:
                 found.different.discard()
-            raise _stopped(report, self.chosen, tripped, self.command)
+            raise _stopped(report, self.chosen, tripped, self.command, before)
 
     def _follow(
         self,
@@ -451,6 +456,7 @@ def _stopped(
     chosen: Sequence[Store],
     tripped: Mapping[tuple[str, str], Sequence[Tripped]],
     command: str,
+    before: str,
 ) -> GuardTripped:
     """The error that ends the run, with the report of what was about to happen."""
     report["ok"] = False
@@ -475,7 +481,7 @@ def _stopped(
     else:
         ways = [f"evsync {command} {' '.join({o: None for one in options.values() for o in one})}"]
     stopped = GuardTripped(
-        "stopped before anything was journalled or written: "
+        f"stopped before {before}: "
         + "; ".join(
             f"store {name!r}, type {type!r}: {one.reason} ({one.ahead})"
             for (name, type), reasons in tripped.items()

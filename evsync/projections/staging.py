@@ -443,10 +443,12 @@ def duplicate_key(
     """The error that names both rows: they are looked for once more, as this ends the type anyway. `id`: what the store
     is known to call the record."""
     places: list[str] = []
-    count = 0
+    count, renamed = 0, None
     for rows in batches(store.accessor(type), reader, store, type):
         for row in rows:
             count += 1
+            if id is not None and id == row[0] and reader.key_of(row) != key:
+                renamed = id
             if reader.key_of(row) == key or (id is not None and id == row[0]):
                 places.append(
                     str(row[1])
@@ -459,7 +461,9 @@ def duplicate_key(
             break
     return DuplicateKey(
         f"store {store.name!r}, type {type!r}: two records have the key {key!r}: {' and '.join(places[:2])}",
-        f"remove or correct one of them, or choose another `key` for [types.{type}]",
+        f"remove or correct one of them, or choose another `key` for [types.{type}]"
+        if renamed is None
+        else f"{renamed!r} has it no more, but keeps it as its name, under which it was first seen: give the new one another",
     )
 
 

@@ -146,3 +146,16 @@ def test_what_a_store_computes_of_what_is_written_is_told(tmp_path: Path) -> Non
         sync.sync()
         assert (tmp_path / "copy.csv").read_text().splitlines()[1] == "1,7,70"
         assert at_rest(sync)
+
+
+def test_a_comparison_says_who_has_the_key(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    run(tmp_path, SCHEMA)
+    with synchronizer(tmp_path, CONFIG.replace('capture = "triggers"', 'capture = "scan"')) as sync:
+        sync.sync()
+        run(tmp_path, "UPDATE customer SET email = 'ann' WHERE id = 11")
+        sync.sync()
+        run(tmp_path, "INSERT INTO customer VALUES (13, 'a', 'Another')")
+        report = sync.ingest()
+    assert "two records have the key 'a': id 11 and id 13" in report["stores"][0]["error"]
+    assert "11 has it no more, but keeps it as its name" in report.hints["crm"]
