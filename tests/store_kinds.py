@@ -47,8 +47,10 @@ KINDS: Mapping[str, Kind] = {
     "jsonl": Kind(_file("jsonl", "jsonl")),
     "postgresql": Kind(_postgres, {"capture": "scan"}),
     "postgresql wal": Kind(_postgres, {"capture": "wal"}, feeds=True),
+    "postgresql triggers": Kind(_postgres, {"capture": "triggers"}, feeds=True),
     "sql:sqlite": Kind(lambda name, folder, stack: f"sql:sqlite:///{folder / name}.db"),
     "mariadb": Kind(_mariadb),
+    "mariadb binlog": Kind(_mariadb, {"capture": "binlog"}, feeds=True),
 }
 
 

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from typing import Any, NamedTuple
 
+import mariadb_server
 import psycopg
+import pymysql
 from store_kinds import postgres_database
 
 TABLES = ("account", "entry")
@@ -42,6 +44,16 @@ class Database(NamedTuple):
 DATABASES = {
     "postgresql wal": Database(
         postgres_database, psycopg.connect, 'capture = "wal"', True, psycopg.errors.DeadlockDetected
+    ),
+    "postgresql triggers": Database(  # in the order of their last changes
+        postgres_database, psycopg.connect, 'capture = "triggers"', False, psycopg.errors.DeadlockDetected
+    ),
+    "mariadb binlog": Database(
+        mariadb_server.fresh_database,
+        lambda url: mariadb_server.connected(url, autocommit=False),
+        'capture = "binlog"',
+        True,
+        pymysql.err.OperationalError,
     ),
 }
 
