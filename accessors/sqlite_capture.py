@@ -223,7 +223,7 @@ def install(connection: sqlite3.Connection, wanted: Sequence[tuple[Table, tuple[
         done.append(f"the queue {QUEUE}")
     known = tables(connection)
     for table, identity in wanted:
-        before = known.get(table.name)
+        before = next((one for name, one in known.items() if name.lower() == table.name.lower()), None)
         if before is not None and set(identity) <= set(before.identity) and not amiss(connection, before):
             continue
         if before is not None:
@@ -234,8 +234,10 @@ def install(connection: sqlite3.Connection, wanted: Sequence[tuple[Table, tuple[
         _widen(connection, captured)
         for sql in captured.triggers:
             connection.execute(sql)
+        if before is not None:  # maybe under its name in other letters
+            connection.execute(f"DELETE FROM {TABLES} WHERE tbl = ?", (before.table,))
         connection.execute(
-            f"INSERT OR REPLACE INTO {TABLES} VALUES (?, ?, ?, ?)",
+            f"INSERT INTO {TABLES} VALUES (?, ?, ?, ?)",
             (table.name, json.dumps(captured.columns), json.dumps(identity), json.dumps(captured.triggers)),
         )
         done.append(f"triggers on {table.name}")

@@ -95,7 +95,7 @@ class _Observing:
                 for type in store.types:
                     recall(journal, store, type, binding_state(journal, store.name, type))
                 lost = self._follow(store, following, staged, accept_gap)
-                self._set_up(store)
+                self._set_up(store, {type for one, type, _ in staged if one is store})
             except (StoreError, OSError) as error:
                 errors.setdefault(store.name, as_store_error(error, store))
                 continue
@@ -237,16 +237,19 @@ class _Observing:
                 found[type] = state
         return found
 
-    def _set_up(self, store: Store) -> None:
-        """Have changes captured where the configuration names a way to do it. Raises StoreError."""
+    def _set_up(self, store: Store, fed: Collection[str]) -> None:
+        """Have changes captured where the configuration names a way to do it, and mend the capture of what is about to be
+        read as a whole, not followed: nobody else would notice. Raises StoreError."""
         for type in [] if self.dry_run else store.types:
             accessor = store.accessor(type)
             if not isinstance(accessor, CanCapture) or not isinstance(accessor, CanFeed):
                 continue
+            if type in fed or (store.name, type) in self.linked.bound.missing:
+                continue
             asked = store.option(type, "capture", "auto") not in ("auto", "scan")
-            if asked and (store.name, type) not in self.linked.bound.missing:
-                if not accessor.feeds(store, type):
-                    accessor.install(store)
+            feeds = accessor.feeds(store, type)
+            if (asked and not feeds) or (feeds and not accessor.captured(store).ok):
+                accessor.install(store)
                 return
 
     def _parents(self, store: Store, type: str, read: Collection[str]) -> None:

@@ -360,6 +360,39 @@ def test_a_rebuilt_table_is_compared_and_captured_again(open_: Any, path: Path) 
     assert steps(sync)[-1] == ("update", "ben", "seen")
 
 
+ANEW = {
+    "as it was": [TABLE, ROWS],
+    "in other letters": [TABLE.replace("person", "Person"), ROWS],
+    "with a column more": [TABLE.replace(")", ", extra TEXT)"), "INSERT INTO person (email) VALUES ('ann')"],
+    "with another key": [
+        "CREATE TABLE person (email TEXT PRIMARY KEY, name TEXT)",
+        "INSERT INTO person VALUES ('ann', 'Ann')",
+    ],
+}
+
+
+@pytest.mark.parametrize("seen_gone", [False, True], ids=["at once", "after a sync without it"])
+@pytest.mark.parametrize("anew", ANEW.values(), ids=ANEW)
+def test_a_table_made_anew_is_captured_again_by_the_next_sync(
+    open_: Any, path: Path, tmp_path: Path, anew: list[str], seen_gone: bool
+) -> None:
+    open_().sync()
+    run(path, "DROP TABLE person")
+    if seen_gone:
+        with synchronizer(tmp_path, CONFIG) as sync:
+            assert sync.sync().exit_code == 3
+    run(path, *anew)
+    with synchronizer(tmp_path, CONFIG) as sync:
+        allowed = {"allow_mapping": True, "allow_changes": True, "allow_deletes": True}
+        assert sync.sync(**allowed)["ok"]
+        assert sync.capture(["crm"])["ok"]
+        head = sync.status()["head"]
+        run(path, "UPDATE person SET name = 'x' WHERE email = 'ann'", "UPDATE person SET name = 'y'")
+        sync.ingest(["crm"], **allowed)
+        assert [name for _, key, name in steps(sync, head) if key == "ann"] == ["x", "y"]
+        assert quiet(sync)
+
+
 def test_a_dropped_trigger_is_noticed(open_: Any, path: Path) -> None:
     sync = open_()
     [(name,)] = sql(
