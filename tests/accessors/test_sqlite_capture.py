@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from projects import did, sql, synchronizer
 
-from evsync.errors import ConfigError, PositionLost, Unreachable
+from evsync.errors import ConfigError, GuardTripped, PositionLost, Unreachable
 from evsync.synchronizer import Synchronizer
 
 CONFIG = """
@@ -391,6 +391,19 @@ def test_a_table_made_anew_is_captured_again_by_the_next_sync(
         sync.ingest(["crm"], **allowed)
         assert [name for _, key, name in steps(sync, head) if key == "ann"] == ["x", "y"]
         assert quiet(sync)
+
+
+def test_what_a_guard_stopped_the_comparison_of_is_compared_by_the_next_ingest(
+    open_: Any, path: Path
+) -> None:
+    sync = open_(config=CONFIG.replace('max_deletes = "100%"', ""))
+    run(path, "DROP TABLE person", TABLE)
+    for _ in range(2):
+        with pytest.raises(GuardTripped, match="now shows none"):
+            sync.ingest()
+    assert sync.ingest(allow_deletes=True)["ok"]
+    assert [(op, key) for op, key, _ in steps(sync)] == [("delete", "ann"), ("delete", "ben")]
+    assert quiet(sync)
 
 
 def test_a_dropped_trigger_is_noticed(open_: Any, path: Path) -> None:
