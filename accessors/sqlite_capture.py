@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from accessors.sqlite_schema import Table, load, quoted
@@ -143,13 +143,30 @@ def _text(value: str) -> str:
 
 
 def is_installed(connection: sqlite3.Connection) -> bool:
-    """Whether there is a queue."""
-    return (
-        connection.execute(
-            "SELECT 1 FROM sqlite_master WHERE name = ? AND type = 'table'", (QUEUE,)
-        ).fetchone()
-        is not None
+    """Whether there is a queue, and all that belongs to it."""
+    return _tables_of_ours(connection) == {QUEUE, TABLES} and _has_token(connection)
+
+
+def lacking(connection: sqlite3.Connection) -> str | None:
+    """What was taken away of a capture that is there by half; None if it is whole, or was never set up."""
+    there = _tables_of_ours(connection)
+    if not there and not _triggers(connection):
+        return None
+    gone = [name for name in (QUEUE, TABLES) if name not in there]
+    if gone:
+        return f"the capture was taken away by half: there is no table {' and no table '.join(gone)}"
+    return None if _has_token(connection) else f"the capture was taken away by half: {TABLES} was emptied"
+
+
+def _tables_of_ours(connection: sqlite3.Connection) -> set[str]:
+    found = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN (?, ?)", (QUEUE, TABLES)
     )
+    return {name for (name,) in found}
+
+
+def _has_token(connection: sqlite3.Connection) -> bool:
+    return connection.execute(f"SELECT 1 FROM {TABLES} WHERE tbl = ''").fetchone() is not None
 
 
 def tables(connection: sqlite3.Connection) -> dict[str, Captured]:
@@ -183,7 +200,7 @@ def amiss(connection: sqlite3.Connection, captured: Captured) -> str | None:
         return "the table is gone"
     there = dict(
         connection.execute(
-            f"SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND name LIKE '{PREFIX}%'"
+            f"SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND name GLOB '{PREFIX}*'"
             " AND tbl_name = ? COLLATE NOCASE",
             (captured.table,),
         ).fetchall()
@@ -199,13 +216,14 @@ def install(connection: sqlite3.Connection, wanted: Sequence[tuple[Table, tuple[
     """Set up what is missing or amiss, inside the caller's write transaction; answers with what was done."""
     done = []
     if not is_installed(connection):
+        done += [f"dropped, as it was there by half: {left}" for left in uninstall(connection)]
         connection.execute(f"CREATE TABLE {QUEUE} (n INTEGER PRIMARY KEY AUTOINCREMENT, tbl, op, at, o0, v0)")
         connection.execute(f"CREATE TABLE {TABLES} (tbl PRIMARY KEY, columns, identity, triggers)")
         connection.execute(f"INSERT INTO {TABLES} VALUES ('', ?, NULL, NULL)", (secrets.token_hex(4),))
         done.append(f"the queue {QUEUE}")
     known = tables(connection)
     for table, identity in wanted:
-        before = known.get(table.name)
+        before = next((one for name, one in known.items() if name.lower() == table.name.lower()), None)
         if before is not None and set(identity) <= set(before.identity) and not amiss(connection, before):
             continue
         if before is not None:
@@ -216,8 +234,10 @@ def install(connection: sqlite3.Connection, wanted: Sequence[tuple[Table, tuple[
         _widen(connection, captured)
         for sql in captured.triggers:
             connection.execute(sql)
+        if before is not None:  # maybe under its name in other letters
+            connection.execute(f"DELETE FROM {TABLES} WHERE tbl = ?", (before.table,))
         connection.execute(
-            f"INSERT OR REPLACE INTO {TABLES} VALUES (?, ?, ?, ?)",
+            f"INSERT INTO {TABLES} VALUES (?, ?, ?, ?)",
             (table.name, json.dumps(captured.columns), json.dumps(identity), json.dumps(captured.triggers)),
         )
         done.append(f"triggers on {table.name}")
@@ -225,40 +245,37 @@ def install(connection: sqlite3.Connection, wanted: Sequence[tuple[Table, tuple[
 
 
 def uninstall(connection: sqlite3.Connection) -> list[str]:
-    """Drop the triggers and the queue, inside the caller's write transaction."""
-    if not is_installed(connection):
-        return []
+    """Drop whatever there is of the triggers and the queue, inside the caller's write transaction."""
     done = []
-    for table in tables(connection):
+    for table in dict.fromkeys(table for _, table in _triggers(connection)):
         _drop(connection, table)
         done.append(f"triggers on {table}")
-    connection.execute(f"DROP TABLE {TABLES}")
-    connection.execute(f"DROP TABLE {QUEUE}")
-    return [*done, f"the queue {QUEUE}"]
+    there = _tables_of_ours(connection)
+    for name, what in ((TABLES, f"the list {TABLES}"), (QUEUE, f"the queue {QUEUE}")):
+        if name in there:
+            connection.execute(f"DROP TABLE {name}")
+            if name == QUEUE or QUEUE not in there:
+                done.append(what)
+    return done
 
 
 def _drop(connection: sqlite3.Connection, table: str) -> None:
-    for (name,) in _triggers_on(connection, table):
-        connection.execute(f"DROP TRIGGER {quoted(name)}")
+    for name, on in _triggers(connection):
+        if on.lower() == table.lower():
+            connection.execute(f"DROP TRIGGER {quoted(name)}")
 
 
-def _triggers_on(connection: sqlite3.Connection, table: str) -> Iterator[tuple[str]]:
-    yield from connection.execute(
-        f"SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE '{PREFIX}%'"
-        " AND tbl_name = ? COLLATE NOCASE",
-        (table,),
+def _triggers(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Each trigger of ours and its table."""
+    return connection.execute(
+        f"SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger' AND name GLOB '{PREFIX}*'"
     ).fetchall()
 
 
 def _number(connection: sqlite3.Connection) -> int:
     """One that no trigger's name begins with yet."""
-    taken = {
-        int(name[len(PREFIX) :].partition("_")[0])
-        for (name,) in connection.execute(
-            f"SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE '{PREFIX}%'"
-        )
-        if name[len(PREFIX) :].partition("_")[0].isdigit()
-    }
+    numbers = {name[len(PREFIX) :].partition("_")[0] for name, _ in _triggers(connection)}
+    taken = {int(number) for number in numbers if number.isdigit()}
     return next(number for number in range(1, len(taken) + 2) if number not in taken)
 
 

@@ -113,6 +113,13 @@ def translated(error: sqlite3.Error, store: Store) -> StoreError:
         )
     if isinstance(error, sqlite3.IntegrityError) or name.startswith(_RECORD_ERRORS):
         return Refused(f"{where}: {error}")
+    if str(error).startswith("no such table") and capture.PREFIX in str(error):
+        # No record's fault: Unreachable, so that none is put down as refused.
+        return Unreachable(
+            f"{where} cannot be written: the capture was taken away by half, and its triggers fail: {error}",
+            f"set it up again: evsync capture install {store.name}; or take the rest away:"
+            f" evsync capture remove {store.name}",
+        )
     return BrokenStore(f"{where} cannot be read: {error}", "try: PRAGMA integrity_check")
 
 

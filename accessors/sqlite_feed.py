@@ -40,6 +40,14 @@ def changes(
     connection: sqlite3.Connection, store: Store, since: Mapping[str, str], until: str | None
 ) -> Iterator[Fed | Reached | Missed]:
     """What is in the queue behind `since`. Raises PositionLost if the queue does not begin there."""
+    why = capture.lacking(connection)
+    if why is not None or not capture.is_installed(connection):
+        raise PositionLost(
+            f"store {store.name!r}, {store.path}: {why or 'the capture was taken away'};"
+            " what happened since the last ingest cannot be told step by step",
+            f"set it up again: evsync capture install {store.name}; then go on by comparing:"
+            f" evsync ingest {store.name} --accept-gap",
+        )
     token, end = capture.token(connection), capture.last(connection)
     for position in since.values():
         if position.partition(" ")[2] != token or number_of(position) > end:
@@ -93,6 +101,11 @@ def status(connection: sqlite3.Connection, store: Store) -> State:
     """How the capture of a store stands."""
     asked = str(store.option(next(iter(store.types), ""), "capture", "auto"))
     way = f"evsync capture install {store.name}"
+    lacking = capture.lacking(connection)
+    if lacking is not None:
+        if asked == "scan":
+            way = f"evsync capture remove {store.name}"
+        return State("triggers", False, lacking, way)
     if not capture.is_installed(connection):
         if asked == "triggers":
             return State("triggers", False, "the triggers are not set up", way)

@@ -55,8 +55,11 @@ def run_ingest(
     `command`: what the person called, to be told with the option that lets it through. `scan`: read what nobody seems
     to have touched, too, and, once it was followed, what has a feed. `accept_gap`: where a feed was lost, go on by comparing."""
     observing = _Observing(linked, chosen, dry_run, allowed, progress, command)
-    report = observing.run(scan, accept_gap)
-    observing.reconcile(report, observing.followed if scan else observing.missed)
+    try:
+        report = observing.run(scan, accept_gap)
+        observing.reconcile(report, observing.followed if scan else observing.missed)
+    finally:
+        observing.leave_to_the_next()
     return report
 
 
@@ -76,6 +79,10 @@ class _Observing:
         self.allowed, self.progress, self.command = allowed, progress, command
         self.followed: list[tuple[Store, str]] = []  # types whose feeds were read
         self.missed: list[tuple[Store, str]] = []  # those of them of which they missed something
+        self.mended: set[str] = (
+            set()
+        )  # stores whose capture was: they will not tell again that they missed something
+        self.compared: set[tuple[str, str]] = set()  # types by store
         self.errors: dict[str, EvsyncError] = {}
 
     def run(self, scan: bool, accept_gap: bool) -> Report:
@@ -96,7 +103,7 @@ class _Observing:
                 for type in store.types:
                     recall(journal, store, type, binding_state(journal, store.name, type))
                 lost = self._follow(store, following, staged, accept_gap)
-                self._set_up(store)
+                self._set_up(store, {type for one, type, _ in staged if one is store})
             except (StoreError, OSError) as error:
                 errors.setdefault(store.name, as_store_error(error, store))
                 continue
@@ -132,6 +139,7 @@ class _Observing:
             try:
                 accessor = store.accessor(type)
                 if (store, type) in self.missed and not self.dry_run and isinstance(accessor, CanCapture):
+                    self.mended.add(store.name)
                     accessor.install(store)  # from here on nothing is missed
                 state = binding_state(journal, store.name, type)
                 assert state is not None
@@ -159,8 +167,27 @@ class _Observing:
             compared = _report("ingest", self.dry_run)
             self._guard([(store, type, found)], compared, before="what was found by comparing was journalled")
             _enter(self.linked, [store], [(store, type, found)], {}, {}, compared, self.progress)
+            self.compared.add((store.name, type))
             for one in (steps, compared):
                 report.add(one)
+
+    def leave_to_the_next(self) -> None:
+        """Have the next ingest read as a whole what missed something and, as a guard or an error stopped the run, was not
+        compared."""
+        left = [
+            (store.name, type)
+            for store, type in self.missed
+            if store.name in self.mended and (store.name, type) not in self.compared
+        ]
+        for name, type in left:
+            self._forget_position(name, type)
+
+    def _forget_position(self, store: str, type: str) -> None:
+        journal = self.linked.journal
+        with journal.write():
+            state = binding_state(journal, store, type)
+            if state is not None:
+                set_position(journal, state.id, None)
 
     def _tell(self, report: Report, store: Store) -> None:
         error = self.errors[store.name]
@@ -215,11 +242,8 @@ class _Observing:
         except PositionLost:
             if not accept_gap:
                 raise
-            with self.linked.journal.write():
-                for type in store.types:
-                    state = binding_state(self.linked.journal, store.name, type)
-                    if state is not None:
-                        set_position(self.linked.journal, state.id, None)
+            for type in store.types:
+                self._forget_position(store.name, type)
             return True
         following[store.name] = found
         for type in self.linked.ordered(known):
@@ -247,16 +271,22 @@ class _Observing:
                 found[type] = state
         return found
 
-    def _set_up(self, store: Store) -> None:
-        """Have changes captured where the configuration names a way to do it. Raises StoreError."""
+    def _set_up(self, store: Store, fed: Collection[str]) -> None:
+        """Have changes captured where the configuration names a way to do it, and mend the capture of what is about to be
+        read as a whole, not followed: nobody else would notice. Raises StoreError."""
         for type in [] if self.dry_run else store.types:
             accessor = store.accessor(type)
             if not isinstance(accessor, CanCapture) or not isinstance(accessor, CanFeed):
                 continue
+            if type in fed or (store.name, type) in self.linked.bound.missing:
+                continue
             asked = store.option(type, "capture", "auto") not in ("auto", "scan")
-            if asked and (store.name, type) not in self.linked.bound.missing:
-                if not accessor.feeds(store, type):
-                    accessor.install(store)
+            feeds = accessor.feeds(store, type)
+            if (asked and not feeds) or (feeds and not accessor.captured(store).ok):
+                self.mended.add(store.name)
+                for other in set(store.types) - set(fed):
+                    self._forget_position(store.name, other)
+                accessor.install(store)
                 return
 
     def _parents(self, store: Store, type: str, read: Collection[str]) -> None:

@@ -59,7 +59,8 @@ def quarantined_as(
 def _rows(
     journal: Journal, table: str, columns: str, store: str | None, order: str
 ) -> Iterator[tuple[Any, ...]]:
-    yield from journal.connection.execute(
+    # Not `yield from`: left open, that would close the cursor, and fail where the journal is closed already.
+    return journal.connection.execute(
         f"SELECT b.store, b.type, {columns} FROM {table} x JOIN binding b ON b.id = x.binding"
         f" WHERE ?1 IS NULL OR b.store = ?1 ORDER BY b.store, b.type, {order}",
         (store,),

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from projects import did, sql, synchronizer
 
-from evsync.errors import ConfigError
+from evsync.errors import ConfigError, GuardTripped, PositionLost, Unreachable
 from evsync.synchronizer import Synchronizer
 
 CONFIG = """
@@ -360,6 +360,52 @@ def test_a_rebuilt_table_is_compared_and_captured_again(open_: Any, path: Path) 
     assert steps(sync)[-1] == ("update", "ben", "seen")
 
 
+ANEW = {
+    "as it was": [TABLE, ROWS],
+    "in other letters": [TABLE.replace("person", "Person"), ROWS],
+    "with a column more": [TABLE.replace(")", ", extra TEXT)"), "INSERT INTO person (email) VALUES ('ann')"],
+    "with another key": [
+        "CREATE TABLE person (email TEXT PRIMARY KEY, name TEXT)",
+        "INSERT INTO person VALUES ('ann', 'Ann')",
+    ],
+}
+
+
+@pytest.mark.parametrize("seen_gone", [False, True], ids=["at once", "after a sync without it"])
+@pytest.mark.parametrize("anew", ANEW.values(), ids=ANEW)
+def test_a_table_made_anew_is_captured_again_by_the_next_sync(
+    open_: Any, path: Path, tmp_path: Path, anew: list[str], seen_gone: bool
+) -> None:
+    open_().sync()
+    run(path, "DROP TABLE person")
+    if seen_gone:
+        with synchronizer(tmp_path, CONFIG) as sync:
+            assert sync.sync().exit_code == 3
+    run(path, *anew)
+    with synchronizer(tmp_path, CONFIG) as sync:
+        allowed = {"allow_mapping": True, "allow_changes": True, "allow_deletes": True}
+        assert sync.sync(**allowed)["ok"]
+        assert sync.capture(["crm"])["ok"]
+        head = sync.status()["head"]
+        run(path, "UPDATE person SET name = 'x' WHERE email = 'ann'", "UPDATE person SET name = 'y'")
+        sync.ingest(["crm"], **allowed)
+        assert [name for _, key, name in steps(sync, head) if key == "ann"] == ["x", "y"]
+        assert quiet(sync)
+
+
+def test_what_a_guard_stopped_the_comparison_of_is_compared_by_the_next_ingest(
+    open_: Any, path: Path
+) -> None:
+    sync = open_(config=CONFIG.replace('max_deletes = "100%"', ""))
+    run(path, "DROP TABLE person", TABLE)
+    for _ in range(2):
+        with pytest.raises(GuardTripped, match="now shows none"):
+            sync.ingest()
+    assert sync.ingest(allow_deletes=True)["ok"]
+    assert [(op, key) for op, key, _ in steps(sync)] == [("delete", "ann"), ("delete", "ben")]
+    assert quiet(sync)
+
+
 def test_a_dropped_trigger_is_noticed(open_: Any, path: Path) -> None:
     sync = open_()
     [(name,)] = sql(
@@ -412,6 +458,110 @@ def test_a_capture_that_is_gone_is_a_gap(open_: Any, path: Path) -> None:
     assert "not captured any more" in report["stores"][0]["error"]
     assert sync.ingest(accept_gap=True)["ok"]
     assert sync.ingest()["ok"]
+
+
+HALVES = {
+    "no queue": ["DROP TABLE _evsync_queue"],
+    "no list": ["DROP TABLE _evsync_capture"],
+    "an emptied list": ["DELETE FROM _evsync_capture"],
+    "triggers alone": ["DROP TABLE _evsync_queue", "DROP TABLE _evsync_capture"],
+}
+half = pytest.mark.parametrize("lost", HALVES.values(), ids=HALVES)
+
+
+@half
+def test_half_a_capture_is_told_and_ends_an_ingest_as_a_gap(open_: Any, path: Path, lost: list[str]) -> None:
+    sync = open_()
+    run(path, *lost)
+    [store] = sync.capture(["crm"])["stores"]
+    assert (store["ok"], store["hint"]) == (False, "evsync capture install crm")
+    assert "taken away by half" in store["detail"]
+    report = sync.ingest(["crm"])
+    assert report.exit_code == 3
+    assert "not captured any more" in report["stores"][0]["error"]
+    assert "no such table" not in report["stores"][0]["error"]
+    assert "evsync capture install crm" in report.hints["crm"]
+    assert "--accept-gap" in report.hints["crm"]
+
+
+@half
+def test_half_a_capture_is_mended_by_install_and_what_went_by_is_compared(
+    open_: Any, path: Path, lost: list[str]
+) -> None:
+    sync = open_()
+    run(path, *lost)
+    report = sync.install_capture(["crm"])
+    assert (report["ok"], report["stores"][0]["ok"]) == (True, True), report
+    run(path, "UPDATE person SET name = 'seen' WHERE id = 1")
+    assert "--accept-gap" in sync.ingest().hints["crm"]
+    assert sync.ingest(accept_gap=True)["ok"]
+    assert steps(sync) == [("update", "ann", "seen")]
+    run(path, "UPDATE person SET name = 'a' WHERE id = 1", "UPDATE person SET name = 'b' WHERE id = 1")
+    sync.ingest()
+    assert [name for _, _, name in steps(sync)] == ["seen", "a", "b"]
+    assert quiet(sync)
+
+
+@half
+def test_half_a_capture_is_set_up_anew_where_the_gap_is_accepted(
+    open_: Any, path: Path, lost: list[str]
+) -> None:
+    sync = open_()
+    run(path, *lost)
+    assert sync.ingest(accept_gap=True)["ok"]
+    assert sync.capture(["crm"])["ok"]
+    run(path, "UPDATE person SET name = 'seen' WHERE id = 1")
+    sync.ingest()
+    assert steps(sync) == [("update", "ann", "seen")]
+
+
+@half
+def test_of_half_a_capture_remove_leaves_nothing(open_: Any, path: Path, lost: list[str]) -> None:
+    sync = open_(config=CONFIG.replace('"triggers"', '"auto"'))
+    sync.install_capture(["crm"])
+    run(path, "CREATE TRIGGER xevsync_mine AFTER INSERT ON person BEGIN SELECT 1; END", *lost)
+    report = sync.remove_capture(["crm"])
+    assert (report["ok"], report["stores"][0]["mode"]) == (True, "scan"), report
+    assert sql(path, "SELECT name FROM sqlite_master WHERE name LIKE '%evsync%'") == [("xevsync_mine",)]
+    run(path, "UPDATE person SET name = 'x' WHERE id = 1")
+    assert sync.ingest()["ok"]
+
+
+def test_a_write_that_half_a_capture_breaks_says_what_to_do(open_: Any, path: Path) -> None:
+    from evsync import Data
+
+    sync = open_()
+    run(path, "DROP TABLE _evsync_queue")
+    with pytest.raises(Unreachable, match="taken away by half") as raised:
+        sync.stores["crm"].update(Data("person", {"email": "ann", "name": "x"}))
+    assert "evsync capture install crm" in raised.value.hint
+
+
+def test_a_replay_that_half_a_capture_breaks_puts_no_record_down_as_refused(
+    open_: Any, path: Path, tmp_path: Path
+) -> None:
+    sync = open_()
+    sync.sync()
+    listed = tmp_path / "list.csv"
+    listed.write_text(listed.read_text(encoding="utf-8").replace("Ann", "New"), encoding="utf-8")
+    run(path, "DROP TABLE _evsync_queue")
+    report = sync.sync()
+    assert report.exit_code == 3
+    assert list(sync.failures()) == []
+    sync.install_capture(["crm"])
+    assert sync.ingest(accept_gap=True)["ok"]
+    assert sync.sync()["ok"]
+    assert sql(path, "SELECT name FROM person WHERE id = 1") == [("New",)]
+
+
+def test_a_feed_without_its_queue_is_a_lost_position(open_: Any, path: Path) -> None:
+    sync = open_()
+    crm = sync.stores["crm"]
+    accessor: Any = crm.accessor("person")
+    position = accessor.position(crm, "person")
+    run(path, "DROP TABLE _evsync_queue")
+    with pytest.raises(PositionLost, match="no table _evsync_queue"):
+        list(accessor.changes(crm, {"person": position}))
 
 
 def test_scan_as_configured_ends_the_following(open_: Any, path: Path, tmp_path: Path) -> None:

@@ -286,15 +286,35 @@ def test_log_follows_until_ctrl_c(synced: Project) -> None:
     assert (process.returncode, out, err) == (130, "", "")
 
 
-def test_a_closed_pipe_is_no_error(synced: Project) -> None:
+def told_into_a_closed_pipe(project: Project, *arguments: str) -> str:
+    """What a command says when nobody reads what it prints."""
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write) as closed:
         done = subprocess.run(
-            synced.command("log"), cwd=synced.folder, env=synced.environment, stdout=closed, stderr=subprocess.PIPE,
-            check=False, text=True,
+            project.command(*arguments), cwd=project.folder, env=project.environment, stdout=closed,
+            stderr=subprocess.PIPE, check=False, text=True,
         )  # fmt: skip
-    assert done.stderr == ""
+    return done.stderr
+
+
+def test_a_closed_pipe_is_no_error(synced: Project) -> None:
+    assert told_into_a_closed_pipe(synced, "log") == ""
+
+
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+@pytest.mark.parametrize("command", ["failures", "quarantine"])
+def test_a_pipe_closed_in_the_midst_of_a_list_is_no_error(
+    project: Project, command: str, arguments: tuple[str, ...]
+) -> None:
+    project.sql("create trigger no before insert on customers begin select raise(abort, 'not wanted'); end")
+    project.write("mailing.csv", "email,name\n" + "".join(f"n{n}@example.com,N\n" for n in range(400)))
+    bad = [{"email": f"b{n}@example.com", "town": [n]} for n in range(400)]
+    project.write("people.json", json.dumps(bad))
+    project("sync")
+    listed = project(command).out
+    assert len(listed) > 2 * io.DEFAULT_BUFFER_SIZE  # so that it is written before the end of the list
+    assert told_into_a_closed_pipe(project, command, *arguments) == ""
 
 
 # -- show, blame, diff, verify -----------------------------------------------------------------------------
