@@ -9,10 +9,10 @@ from typing import ClassVar
 import pymysql  # noqa: F401 - the driver behind the URLs: what to install is told before the first of them is opened
 
 from accessors import mysql_capture as capture
-from accessors import mysql_marks as marks
 from accessors import mysql_noting as noting
 from accessors.applying import in_halves
 from accessors.mysql_feed import changes
+from accessors.mysql_offer import ways
 from accessors.mysql_positions import Position
 from accessors.mysql_server import log_end
 from accessors.mysql_snapshot import located_snapshot
@@ -20,7 +20,7 @@ from accessors.sql import SqlAccessor, apply_on
 from accessors.sql_connection import Connection, opened, reading, writing
 from accessors.sql_records import Records
 from accessors.waiting import changing
-from evsync.accessor import Captured, Change, Fed, Missed, Note, Noted, Outcome, Reached, Row
+from evsync.accessor import Captured, Change, Fed, Missed, Note, Noted, Outcome, Reached, Row, Way
 from evsync.store import Store
 
 
@@ -107,12 +107,10 @@ class MySqlAccessor(SqlAccessor):
         with opened(store) as connection:
             yield from changing(lambda: _log_end(connection, store), stop)
 
-    # -- the tables ------------------------------------------------------------------------------------
-
-    def discover(self, store: Store) -> dict[str, dict[str, str]]:
-        """Every table but our own, a type each."""
-        found = super().discover(store)
-        return {name: options for name, options in found.items() if not name.startswith(marks.PREFIX)}
+    def ways(self, store: Store) -> list[Way]:
+        """See evsync.accessor.CanOfferCapture."""
+        with opened(store) as connection:
+            return ways(connection, store)
 
 
 def _log_end(connection: Connection, store: Store) -> Position | None:

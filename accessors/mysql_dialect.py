@@ -124,6 +124,10 @@ class MySql(Dialect):
         known = isinstance(error, exc.IntegrityError | exc.DataError)
         if known or by_record or sqlstate_of(original)[:2] in ("22", "23", "45"):
             return Refused(f"{where}: {said}")
+        if number == 1046:
+            return Unreachable(
+                f"{where}: the url names no database", "the form is mysql://user@host/database"
+            )
         if number in _MISSING:
             return Unreachable(f"{where}: {said}", "the table was changed while it was used: try again")
         return Unreachable(f"{where}: {said}")
@@ -182,6 +186,9 @@ class MySql(Dialect):
             triggered=bool(triggers),
             hindrance=None if table.is_view else _hindrance(engine),
         )
+
+    def ensure_database(self, connection: sa.Connection) -> None:
+        connection.exec_driver_sql("SHOW TABLES")
 
     def _json_columns(self, connection: sa.Connection, table: Table) -> set[str]:
         """MariaDB's JSON is a text that is checked."""

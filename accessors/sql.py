@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
+from accessors import sql_relations as related
 from accessors import sql_schema as schema
 from accessors.applying import applied, in_halves
 from accessors.sql_connection import Connection, is_there, opened, reading, transaction, writing
 from accessors.sql_loading import loading
 from accessors.sql_records import Records
 from accessors.sql_writing import Writing
-from evsync.accessor import Accessor, Change, Load, Outcome, Row
+from evsync.accessor import Accessor, Change, Load, Outcome, Relations, Row
 from evsync.binding import Description
 from evsync.data import Data
 from evsync.errors import Refused, StoreError
@@ -115,9 +116,21 @@ class SqlAccessor(Accessor):
                 connection.sql.execute(schema.creation(connection, name, within, store.binding(type)))
 
     def discover(self, store: Store) -> dict[str, dict[str, str]]:
-        """Every table, a type each."""
+        """Every table but our own, a type each."""
         with reading(store) as connection:
             return schema.discover(connection, schema.schema_name(store, ""))
+
+    def relations(self, store: Store, type: str) -> Relations:
+        with reading(store) as connection:
+            return related.relations(connection, schema.existing(connection, store, type))
+
+    def left_out(self, store: Store) -> dict[str, str]:
+        with reading(store) as connection:
+            return related.left_out(connection, schema.schema_name(store, ""))
+
+    def why_not_created(self, store: Store) -> str | None:
+        with opened(store) as connection:
+            return connection.dialect.hindrance(connection.sql)
 
     def check(self, store: Store, type: str) -> str | None:
         """Asked by statements that touch no row, in a transaction that is rolled back."""

@@ -6,9 +6,10 @@ of SQLAlchemy's dialect.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -40,6 +41,9 @@ class Dialect:
 
     finds: frozenset[str] = frozenset({"int", "bool", "uuid"})
     """Value types of which the database finds at least what is equal to us, in a column of that type."""
+
+    index_options: Mapping[str, Any] = MappingProxyType({})
+    """What SQLAlchemy has to be told so that it tells of every unique index."""
 
     # -- connections -----------------------------------------------------------------------------------
 
@@ -85,6 +89,13 @@ class Dialect:
     def refined(self, connection: sa.Connection, table: Table) -> Table:
         """A table as reflected, with what only this kind of database can tell of it."""
         return table
+
+    def ensure_database(self, connection: sa.Connection) -> None:
+        """Fail in the database's own way where the URL leads to a server, but to no database of it."""
+
+    def numbers(self, connection: sa.Connection, table: Table) -> bool:
+        """Whether the primary key, of one column, is counted on by the database."""
+        return table.columns[table.primary_key[0]].assigned
 
     def zoned(self, column: Column) -> Column:
         """A column of times without an offset, of which the user says that they are in UTC."""
@@ -190,6 +201,7 @@ class Sqlite(Dialect):
 
     locks = False  # the whole file is, see begin_writing
     finds = frozenset()
+    index_options: Mapping[str, Any] = MappingProxyType({"include_auto_indexes": True})
 
     def file(self, url: sa.URL) -> Path | None:
         return Path(url.database) if url.database and url.database != ":memory:" else None
@@ -224,6 +236,13 @@ class Sqlite(Dialect):
             {"name": table.name},
         )
         return table._replace(columns=columns, triggered=triggers.first() is not None)
+
+    def numbers(self, connection: sa.Connection, table: Table) -> bool:
+        """Where the key is the rowid: then it needs no index."""
+        if table.columns[table.primary_key[0]].declared.upper() != "INTEGER":
+            return False
+        asked = sa.text("SELECT 1 FROM pragma_index_list(:name) WHERE origin = 'pk'")
+        return connection.execute(asked, {"name": table.name}).first() is None
 
     def column_type(self, value_type: str, key_columns: int) -> sa.types.TypeEngine[Any]:
         return sa.Integer() if value_type == "int" else _Declared(sqlite_values.COLUMN_TYPES[value_type])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -14,6 +14,9 @@ from accessors.sql_values import Column, kind_of, value_type_of
 from evsync.binding import Binding, Description, nearest
 from evsync.errors import ConfigError, Unreachable
 from evsync.store import Store
+
+OWN: Final = "_evsync_"
+"""Begins the names of tables that evsync made for itself."""
 
 
 class Table(NamedTuple):
@@ -153,9 +156,12 @@ def existing(connection: Connection, store: Store, type: str) -> Table:
 
 
 def discover(connection: Connection, schema: str | None) -> dict[str, dict[str, str]]:
-    """Every table, by the name of a type and the options that lead to it."""
+    """Every table but our own, by the name of a type and the options that lead to it."""
+    if schema is None:
+        connection.dialect.ensure_database(connection.sql)
     options = {} if schema is None else {"schema": schema}
-    return {name: dict(options) for name in sorted(sa.inspect(connection.sql).get_table_names(schema))}
+    names = sorted(sa.inspect(connection.sql).get_table_names(schema))
+    return {name: dict(options) for name in names if not name.startswith(OWN)}
 
 
 def describe(table: Table) -> Description:

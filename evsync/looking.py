@@ -142,6 +142,7 @@ def _look(store: Store, seen: Seen, type: str, options: Mapping[str, str]) -> Lo
         accessor.relations(store, type) if isinstance(accessor, CanRelate) else Relations(),
         described.guessed,
         "table" if "table" in accessor.options else None,
+        described.generated,
     )
 
 
@@ -173,7 +174,8 @@ def _with_what_it_lacks(store: Store, seen: Seen, known: Sequence[Look]) -> Seen
             f"{store.shown_url} is one file, but there are {len(fresh)} types to write into it",
             f"name a folder: --to {store.scheme}:{store.name}/",
         )
-    looks = [Look(seen.store, seen.url, look.type, look.options) for look in fresh]
+    zone = "zone" in accessor.options
+    looks = [Look(seen.store, seen.url, look.type, look.options, takes_zone=zone) for look in fresh]
     return msgspec.structs.replace(
         seen, looks=[*seen.looks, *looks], no_creation=_why_not_created(store) if fresh else None
     )

@@ -22,7 +22,8 @@ GUESSED = "guessed"
 
 class Look(msgspec.Struct, frozen=True):
     """What was seen of one type in one store. `columns` None: it does not exist yet and will be created. `doubtful`:
-    columns whose type only values suggest. `named_by`: the option that leads to it where it is not called as the type."""
+    columns whose type only values suggest. `named_by`: the option that leads to it where it is not called as the type.
+    `generated`: columns that the store computes. `takes_zone`: its times may be declared to be in UTC."""
 
     store: str
     url: str
@@ -34,6 +35,8 @@ class Look(msgspec.Struct, frozen=True):
     relations: Relations = Relations()
     doubtful: frozenset[str] = frozenset()
     named_by: str | None = None
+    generated: frozenset[str] = frozenset()
+    takes_zone: bool = False
 
     @property
     def id(self) -> str | None:
@@ -71,6 +74,7 @@ class Place(msgspec.Struct):
     id: str | None = None
     fields: dict[str, str] = {}  # canonical → local, where they differ
     by_key: list[str] = []
+    read_only: list[str] = []
     changed_at: str | None = None
     notes: list[str] = []
 
@@ -160,17 +164,17 @@ def _type(look: Look, column: str) -> str:
     return declared or type_of(sample.get(column) for sample in look.samples)
 
 
-def _is_naive(look: Look, column: str) -> bool:
-    """Whether times without an offset stand in a column."""
+def _offsets(look: Look, column: str) -> set[bool]:
+    """Whether the times that stand in a column have an offset: some may, and others not."""
     if _type(look, column) != "datetime":
-        return False
+        return set()
     try:
         found = [
             read("datetime", value) for sample in look.samples if (value := sample.get(column)) is not None
         ]
     except BadValue:
-        return False
-    return any(value.tzinfo is None for value in found)
+        return set()
+    return {value.tzinfo is not None for value in found}
 
 
 # -- types -----------------------------------------------------------------------------------------------
@@ -367,6 +371,11 @@ class _Types:
         for field, target in type.references.items():
             if field not in missing:
                 self._by_key(place, look, field, local[field], target)
+        place.read_only = [
+            field
+            for field, name in local.items()
+            if name in look.generated and field not in (*missing, *type.key.columns)
+        ]
         used_here = {name for field, name in local.items() if field not in missing}
         left = [c for c in look.columns if c not in used_here and c not in (place.id, place.changed_at)]
         if left:
@@ -381,7 +390,10 @@ class _Types:
         place.by_key = [
             field for field in type.places[0].by_key if self._own_id(look.store, type.references[field])
         ]
-        naive = [field for field in type.fields if _is_naive(self.looks[type.name][0], field)]
+        offsets = {field: _offsets(self.looks[type.name][0], field) for field in type.fields}
+        if look.takes_zone and any(True in found for found in offsets.values()):
+            place.options = {"zone": "utc"}
+        naive = [field for field, found in offsets.items() if False in found]
         if naive and "://" in look.url:
             place.notes.append(
                 f"the times in {', '.join(naive)} have no offset: a column that insists on one refuses them"

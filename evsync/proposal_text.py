@@ -47,7 +47,8 @@ def _type(type: Type) -> Iterator[str]:
 def _place(name: str, place: Place) -> Iterator[str]:
     yield f"[stores.{_key(place.store)}.types.{_key(name)}]"
     for option, value in place.options.items():
-        yield f"{_key(option)} = {_text(value)}"
+        why = "  # so that its columns of times, which have no zone, take them" if option == "zone" else ""
+        yield f"{_key(option)} = {_text(value)}{why}"
     if not place.there:
         yield "# not there yet: it will be created"
     if place.id is not None:
@@ -56,6 +57,8 @@ def _place(name: str, place: Place) -> Iterator[str]:
         yield f"fields = {_table(place.fields)}  # canonical = its own name"
     if place.by_key:
         yield f"by_key = {_list(place.by_key)}"
+    if place.read_only:
+        yield f"read_only = {_list(place.read_only)}  # computed there: taken from it, never written"
     if place.changed_at is not None:
         yield f"changed_at = {_text(place.changed_at)}  # {GUESSED} from its name; not compared, and not copied"
     yield from (f"# {_comment(note)}" for note in place.notes)

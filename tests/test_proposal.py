@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
+
+import msgspec
 
 from evsync.accessor import ForeignKey, Relations, Way
 from evsync.config import Config, parse_config
@@ -16,6 +19,7 @@ URLS = {
     "out": "csv:out/",
     "m": "csv:m.csv",
     "db": "postgresql://h/db",
+    "my": "mysql://h/db",
 }
 
 
@@ -345,6 +349,44 @@ def test_a_target_that_is_not_there_gets_the_same_type() -> None:
     text, config, _ = proposed(CRM, to_come(CRM))
     assert "# not there yet" in text
     assert list(config.stores["out"].places) == ["customers"]
+
+
+VISITS = table(
+    "visits",
+    {"nr": "int", "at": "datetime", "local": "datetime"},
+    ("nr",),
+    samples=[{"nr": 1, "at": None, "local": None}, {"nr": 2, "at": datetime(2024, 1, 1, tzinfo=UTC)}],
+)
+
+
+def test_a_store_to_come_whose_columns_of_times_have_no_zone_is_told_that_they_are_in_utc() -> None:
+    text, config, undecided = proposed(VISITS, Look("my", URLS["my"], "visits", takes_zone=True))
+    assert config.stores["my"].places["visits"].options == {"zone": "utc"}
+    assert 'zone = "utc"  # so that' in text
+    assert undecided == []
+
+
+def test_no_zone_is_named_where_none_is_needed_or_known() -> None:
+    plain = msgspec.structs.replace(VISITS, samples=[{"nr": 1, "at": datetime(2024, 1, 1)}])
+    for look, takes_zone in ((plain, True), (VISITS, False), (CRM, True)):
+        _, config, _ = proposed(look, Look("my", URLS["my"], look.type, takes_zone=takes_zone))
+        assert config.stores["my"].places[look.type].options == {}
+
+
+def test_what_a_store_computes_is_taken_from_it_and_never_written() -> None:
+    items = table(
+        "items",
+        {"nr": "int", "net": "int", "Gross": "int", "twice": "int"},
+        ("nr",),
+        generated=frozenset({"nr", "Gross", "twice"}),
+    )
+    other = table("items", {"nr": "int", "net": "int", "gross": "int"}, ("nr",), store="shop")
+    text, config, _ = proposed(items, other)
+    assert config.stores["crm"].places["items"].read_only == ("Gross", "twice")
+    assert config.stores["shop"].places["items"].read_only == ()
+    assert 'read_only = ["Gross", "twice"]  # computed there' in text
+    _, config, _ = proposed(other, msgspec.structs.replace(items, relations=Relations()))
+    assert config.stores["crm"].places["items"].read_only == ("gross",)
 
 
 def test_stores_of_one_type_each_are_paired_and_columns_matched_by_name() -> None:

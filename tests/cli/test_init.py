@@ -12,6 +12,8 @@ from typing import Any
 import psycopg
 import pytest
 from cli.conftest import Project
+from mariadb_server import ask
+from mariadb_server import fresh_database as fresh_mariadb
 from postgres_server import WITH_PASSWORD, database_url, fresh_database, server_url
 
 SCHEMA = """
@@ -59,6 +61,12 @@ def shop(tmp_path: Path) -> Project:
 @pytest.fixture
 def database() -> Iterator[str]:
     with fresh_database() as url:
+        yield url
+
+
+@pytest.fixture
+def mariadb() -> Iterator[str]:
+    with fresh_mariadb() as url:
         yield url
 
 
@@ -174,6 +182,65 @@ def test_a_postgresql_database(database: str, tmp_path: Path) -> None:
     ]
 
 
+def test_a_mariadb_database(mariadb: str, tmp_path: Path) -> None:
+    ask(
+        mariadb,
+        "CREATE TABLE customers (id int AUTO_INCREMENT PRIMARY KEY, email varchar(100) NOT NULL UNIQUE, name text)",
+        "CREATE TABLE orders (number varchar(20) PRIMARY KEY, customer_id int, total decimal(9, 2),"
+        " twice decimal(9, 2) AS (total * 2),"
+        " FOREIGN KEY (customer_id) REFERENCES customers (id))",
+        "CREATE VIEW totals AS SELECT customer_id, sum(total) FROM orders GROUP BY 1",
+        "INSERT INTO customers VALUES (7, 'ann', 'Ann'), (8, 'ben', 'Ben')",
+        "INSERT INTO orders (number, customer_id, total) VALUES ('A1', 8, 1.50), ('A2', 7, 2.50)",
+    )
+    project, store = Project(tmp_path), mariadb.rpartition("/")[2]
+    ended = project("init", "--from", mariadb, "--to", "sqlite:copy.db", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.json["undecided"] == [
+        f'[stores.{store}] capture: every change can be told by the server\'s log ("binlog"); to set it up:'
+        f" evsync capture install {store}",
+        f"[stores.{store}] left out: totals (a view)",
+    ]
+    assert 'read_only = ["twice"]' in project.read("evsync.toml")
+    assert project("capture", "install", store).code == 0
+    works(project, "copy")
+    for sql, rows in CARRIED[:2]:
+        assert asked(tmp_path / "copy.db", sql) == rows
+
+
+def test_a_database_whose_times_have_a_zone_fills_one_whose_columns_have_none(
+    database: str, mariadb: str, tmp_path: Path
+) -> None:
+    run(database, "CREATE TABLE visits (nr text PRIMARY KEY, began timestamptz)")
+    run(database, "INSERT INTO visits VALUES ('a', '2024-01-01 10:00:00+02'), ('b', NULL)")
+    project = Project(tmp_path)
+    ended = project("init", "--from", database, "--to", mariadb)
+    assert ended.code == 0, ended.err
+    works(project, mariadb.rpartition("/")[2])
+    assert ask(mariadb, "SELECT nr, cast(began AS char) FROM visits ORDER BY nr") == [
+        ("a", "2024-01-01 08:00:00.000000"),
+        ("b", None),
+    ]
+
+
+def test_what_a_store_computes_is_never_written_there(tmp_path: Path) -> None:
+    script(
+        tmp_path / "crm.db",
+        "CREATE TABLE items (sku TEXT PRIMARY KEY, net INTEGER, gross INTEGER GENERATED ALWAYS AS (net * 2));"
+        "INSERT INTO items VALUES ('x', 5)",
+    )
+    script(tmp_path / "shop.db", "CREATE TABLE items (sku TEXT PRIMARY KEY, net INTEGER, gross INTEGER)")
+    project = Project(tmp_path)
+    assert project("init", "--from", "sqlite:crm.db", "--to", "sqlite:shop.db").code == 0
+    assert 'read_only = ["gross"]' in project.read("evsync.toml")
+    works(project, "shop")
+    script(tmp_path / "shop.db", "UPDATE items SET net = 7, gross = 7")
+    assert project("sync").code == 0
+    assert project("sync").code == 0
+    for name in ("crm.db", "shop.db"):
+        assert asked(tmp_path / name, "SELECT * FROM items") == [("x", 7, 14)]
+
+
 # -- urls --------------------------------------------------------------------------------------------------
 
 
@@ -217,6 +284,13 @@ def test_nor_is_a_database_that_the_server_does_not_have(shop: Project) -> None:
     ended = shop("init", "--from", "sqlite:crm.db", "--to", database_url("evsync_none"))
     assert ended.code == 3
     assert "there is no database 'evsync_none'" in ended.err
+
+
+def test_nor_is_a_url_that_names_no_database(mariadb: str, tmp_path: Path) -> None:
+    ended = Project(tmp_path)("init", "--from", mariadb.rpartition("/")[0])
+    assert ended.code == 3
+    assert "the url names no database" in ended.err
+    assert "hint: the form is mysql://user@host/database" in ended.err
 
 
 def test_a_file_cannot_take_several_types(shop: Project) -> None:
