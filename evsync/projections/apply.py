@@ -24,14 +24,19 @@ ONE_BY_ONE = 500  # records between two notes of progress where an accessor cann
 class Judge(msgspec.Struct):
     """Decides, inside the writing transaction, whether a record may be written: only if it is as it was when
     it was last ingested (`expected`, its fingerprint; None: not there). `wanted` is how it should be;
-    if it is so already there is nothing to do. `force`: write whatever is there."""
+    if it is so already there is nothing to do. `force`: write whatever is there. `said`: the last verdict."""
 
     reader: Reader
     expected: bytes | None
     wanted: bytes | None
     force: bool = False
+    said: Verdict | None = None
 
     def __call__(self, row: Row | None) -> Verdict:
+        self.said = self._verdict(row)
+        return self.said
+
+    def _verdict(self, row: Row | None) -> Verdict:
         if row is None:
             found = None
         else:
@@ -98,7 +103,7 @@ def write(
 
     def effects(outcomes: Sequence[Outcome]) -> list[Effect]:
         return [
-            _effect(reader, step, change, judge.wanted, outcome)
+            _effect(reader, step, change, judge, outcome)
             for step, change, judge, outcome in zip(steps, changes, judges, outcomes, strict=False)
         ]
 
@@ -151,7 +156,10 @@ def _one(store: Store, accessor: Accessor, reader: Reader, change: Change) -> Ou
         return Outcome("failed", error=Refused(f"{error.__class__.__name__}: {error}"))
 
 
-def _effect(reader: Reader, step: Step, change: Change, wanted: bytes | None, outcome: Outcome) -> Effect:
+def _effect(reader: Reader, step: Step, change: Change, judge: Judge, outcome: Outcome) -> Effect:
+    wanted, state = judge.wanted, outcome.state
+    if state == "done" and judge.said == "write":
+        state = "written"  # it came to the same, as where absent and null look alike: planned as a write, counted as one
     if outcome.state == "changed" and step.action == "create" and outcome.row is not None:
         error = _in_the_way(reader, step, outcome.row)
         if error is not None:
@@ -159,7 +167,7 @@ def _effect(reader: Reader, step: Step, change: Change, wanted: bytes | None, ou
     if outcome.state in ("failed", "changed"):
         return Effect(step, outcome.state, error=outcome.error)
     if step.want is None:
-        return Effect(step, outcome.state)
+        return Effect(step, state)
     if outcome.row is None:
         local: int | str = (
             outcome.id
@@ -172,7 +180,7 @@ def _effect(reader: Reader, step: Step, change: Change, wanted: bytes | None, ou
         as_wanted = same_record(back, step.want)
         return Effect(
             step,
-            outcome.state,
+            state,
             wanted if as_wanted else reader.fingerprint_of(back),
             None if as_wanted else back,
             None if str(local) == step.key else local,
@@ -186,7 +194,7 @@ def _effect(reader: Reader, step: Step, change: Change, wanted: bytes | None, ou
     local = outcome.id if outcome.id is not None else record.id if record.id is not None else record.key
     return Effect(
         step,
-        outcome.state,
+        state,
         record.fingerprint,
         None if record.fingerprint == wanted else reader.fields_of(record),
         None if str(local) == step.key else local,
