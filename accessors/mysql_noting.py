@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Final
 
@@ -11,13 +11,14 @@ from sqlalchemy import exc
 
 from accessors import mysql_marks as marks
 from accessors.sql_connection import Connection, opened
+from accessors.sql_errors import number_of
 from evsync.accessor import Note, Noted, Outcome
-from evsync.errors import StoreError
 from evsync.store import Store
 
 TABLE: Final = f"{marks.PREFIX}notes"
 LONGEST: Final = 2_000_000  # characters, which any server takes in one statement
 
+_DENIED: Final = frozenset({1044, 1046, 1142, 1143, 1146, 1227})
 _CREATE: Final = (
     f"CREATE TABLE IF NOT EXISTS `{TABLE}` (`place` CHAR(32) CHARACTER SET ascii COLLATE ascii_bin PRIMARY KEY,"
     " `number` BIGINT NOT NULL, `note` LONGTEXT CHARACTER SET utf8mb4 NOT NULL, `position` VARCHAR(100)) ENGINE = InnoDB"
@@ -30,8 +31,18 @@ _ASK: Final = f"SELECT `number`, `note`, `position` FROM `{TABLE}` WHERE `place`
 @lru_cache(maxsize=64)
 def make_room(store: Store) -> None:
     """Make the table, ahead of any transaction as that would end it. Where the user may not, nothing is put down."""
-    with suppress(StoreError, exc.DBAPIError), opened(store) as connection:
+    with opened(store) as connection, _unless_denied():
         connection.sql.exec_driver_sql(_CREATE)
+
+
+@contextmanager
+def _unless_denied() -> Iterator[None]:
+    """No right, or no table, is no trouble; everything else is."""
+    try:
+        yield
+    except exc.DBAPIError as error:
+        if number_of(error.orig) not in _DENIED:
+            raise
 
 
 def drop(connection: Connection) -> bool:
@@ -52,14 +63,13 @@ def put_down(connection: Connection, store: Store, note: Note, outcomes: Sequenc
         return  # the next run does without
     followed = marks.is_there(connection.sql)
     position = connection.dialect.place_in_log(connection.sql, store) if followed else None
-    with suppress(exc.ProgrammingError, exc.OperationalError):  # no table, or no right to it
+    with _unless_denied():
         connection.sql.exec_driver_sql(_PUT, (note.place, note.number, text, position))
 
 
 def noted(connection: Connection, place: str) -> Noted | None:
     """The note of this place."""
-    try:
+    row = None
+    with _unless_denied():
         row = connection.sql.exec_driver_sql(_ASK, (place,)).first()
-    except (exc.ProgrammingError, exc.OperationalError):
-        return None
     return None if row is None else Noted(row[0], row[1], row[2])
