@@ -12,7 +12,7 @@ from accessors.mysql_server import left_out, log_end
 from accessors.mysql_settings import Wrong, kept_for, variables, wrong_settings
 from accessors.mysql_snapshot import located_snapshot
 from accessors.sql_connection import Connection, opened, transaction
-from accessors.sql_errors import where_of
+from accessors.sql_errors import number_of, where_of
 from accessors.sql_schema import Table
 from evsync.accessor import Captured
 from evsync.binding import nearest
@@ -20,6 +20,8 @@ from evsync.errors import ConfigError, StoreError, Unreachable
 from evsync.store import Store
 
 MODES = ("auto", "binlog", "scan")
+
+_NOT_TOLD = frozenset({1064, 1142, 1227})  # a server that does not know the statement; no right to it
 
 
 def mode(store: Store, type: str) -> str:
@@ -90,7 +92,9 @@ def is_replica(connection: sa.Connection) -> bool:
     """Whether the server gets its changes from another one, as far as we may know."""
     try:
         return connection.exec_driver_sql("SHOW REPLICA STATUS").first() is not None
-    except exc.DBAPIError:
+    except exc.DBAPIError as error:
+        if number_of(error.orig) not in _NOT_TOLD:
+            raise
         connection.rollback()
         return False
 
