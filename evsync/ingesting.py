@@ -79,9 +79,8 @@ class _Observing:
         self.allowed, self.progress, self.command = allowed, progress, command
         self.followed: list[tuple[Store, str]] = []  # types whose feeds were read
         self.missed: list[tuple[Store, str]] = []  # those of them of which they missed something
-        self.mended: set[str] = (
-            set()
-        )  # stores whose capture was: they will not tell again that they missed something
+        # Stores whose capture was set up again: they will not tell once more that they missed something.
+        self.mended: set[str] = set()
         self.compared: set[tuple[str, str]] = set()  # types by store
         self.errors: dict[str, EvsyncError] = {}
 
