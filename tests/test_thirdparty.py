@@ -123,7 +123,8 @@ def test_without_the_package_its_scheme_is_unknown(folder: Path) -> None:
     done = evsync(None, folder, "sync")
     assert done.returncode == 2
     assert "'ini:desk.ini'" in done.stderr
-    assert "installed are: csv, json, jsonl, memory, " in done.stderr
+    assert "installed are: csv, json, jsonl, mariadb, memory, " in done.stderr
+    assert " ini," not in done.stderr
 
 
 @pytest.mark.slow
