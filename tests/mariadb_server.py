@@ -162,7 +162,8 @@ def connected(url: str, **options: Any) -> pymysql.Connection[Any]:
         user=unquote(parts.username or ""),
         password=unquote(parts.password or ""),
         database=unquote(parts.path.lstrip("/")) or None,
-        **{"autocommit": True, "charset": "utf8mb4"} | options,
+        # Getting ready for TLS reads all certificates of this machine, each time.
+        **{"autocommit": True, "charset": "utf8mb4", "ssl_disabled": True} | options,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -61,7 +62,13 @@ def common(
         raise UsageError("no command was given", "begin with: evsync init --example demo")
 
 
+@lru_cache(maxsize=1)
+def command_line() -> Any:
+    """All commands with their parameters, made once a process."""
+    return typer.main.get_command(app)
+
+
 def run(arguments: list[str]) -> int:
     """Run a command line; answers with the exit code of the command, raises what it raises."""
-    code = app(arguments, prog_name="evsync", standalone_mode=False)
+    code = command_line()(arguments, prog_name="evsync", standalone_mode=False)
     return code if isinstance(code, int) else 0

@@ -50,7 +50,7 @@ def _ease(parameters: list[Any], known: Conversions) -> None:
 
 
 def _process(parameter: Any, convert: Callable[[str], Any] | None) -> Callable[[Any, Any], Any]:
-    ordinary = parameter.process_value
+    ordinary = type(parameter).process_value.__get__(parameter)  # not what a run before put in its place
     several = parameter.multiple or parameter.nargs != 1
 
     def process(ctx: Any, value: Any) -> Any:

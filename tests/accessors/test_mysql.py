@@ -40,6 +40,13 @@ def database() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="class")
+def one_database() -> Iterator[str]:
+    """For tests that each have a table with a name of its own."""
+    with fresh_database() as url:
+        yield url
+
+
 class TestMySql(AccessorConformance):
     # What MySQL's types have no room for; that such values are refused is tested with the values.
     edges: ClassVar[Mapping[str, Sequence[Any]]] = {
@@ -53,8 +60,8 @@ class TestMySql(AccessorConformance):
     options: ClassVar[Mapping[str, str]] = {}
 
     @pytest.fixture(autouse=True)
-    def _database(self, database: str) -> None:
-        self.url = database
+    def _database(self, one_database: str) -> None:
+        self.url = one_database
 
     def make_store(self, tmp_path: Path) -> Store:
         places = {THING: PlaceSpec(options={"table": f"Things of {tmp_path.name} 100%"} | self.options)}

@@ -43,6 +43,13 @@ def database() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="class")
+def one_database() -> Iterator[str]:
+    """For tests that each have a table with a name of its own."""
+    with fresh_database() as url:
+        yield url
+
+
 class TestPostgres(AccessorConformance):
     # What PostgreSQL's types have no room for; that such values are refused is tested below.
     edges: ClassVar[Mapping[str, Sequence[Any]]] = {
@@ -63,8 +70,8 @@ class TestPostgres(AccessorConformance):
     }
 
     @pytest.fixture(autouse=True)
-    def _database(self, database: str) -> None:
-        self.url = database
+    def _database(self, one_database: str) -> None:
+        self.url = one_database
 
     def make_store(self, tmp_path: Path) -> Store:
         places = {THING: PlaceSpec(options={"table": f"Things of {tmp_path.name} 100%"})}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import forks
 import pytest
 
 CONFIG = """
@@ -69,12 +69,9 @@ class Project:
         return {**os.environ, "PYTHONIOENCODING": "utf-8", "COLUMNS": "200"}
 
     def __call__(self, *arguments: str, **environment: str) -> Ended:
-        done = subprocess.run(
-            self.command(*arguments), cwd=self.folder, env={**self.environment, **environment}, timeout=60,
-            capture_output=True, encoding="utf-8", check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        assert "Traceback" not in done.stderr, done.stderr
-        return Ended(done.returncode, done.stdout, done.stderr)
+        done = forks.run(arguments, self.folder, {**self.environment, **environment})
+        assert "Traceback" not in done.err, done.err
+        return Ended(done.code, done.out, done.err)
 
     def sql(self, statement: str, *values: Any) -> list[Any]:
         with closing(sqlite3.connect(self.folder / "crm.db")) as connection, connection:

@@ -47,7 +47,7 @@ EDITS = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(EDITS)
 def test_stores_with_selections_come_to_rest_and_agree(edits: list[tuple[str, str, Row | None, str]]) -> None:
     stores: dict[str, Store] = {
