@@ -140,7 +140,7 @@ def status(store: Store) -> Captured:
     with opened(store) as connection:
         if not marks.is_there(connection.sql) and not needs_no_marks(store, next(iter(store.types), "")):
             if asked == "binlog":
-                return Captured("binlog", False, f"there is no table {marks.TABLE!r}", way)
+                return Captured("binlog", False, f"there is no table {marks.TABLE!r}", way, absent=True)
             return Captured("scan", True, "by comparing: an ingest sees the last state, not each step")
         types: list[str] = []
         try:

@@ -9,7 +9,8 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from accessors.sql_errors import number_of
+from accessors.sql_errors import number_of, said_by, where_of
+from evsync.errors import Unreachable
 from evsync.store import Store
 
 PREFIX: Final = "_evsync_"
@@ -24,6 +25,7 @@ _CREATE: Final = (
     " `times` BIGINT UNSIGNED NOT NULL) ENGINE = InnoDB COMMENT = 'evsync: who has written here'"
 )
 _NO_TABLE: Final = frozenset({1046, 1146})
+_DENIED: Final = 1142
 
 
 def who(store: Store) -> str:
@@ -52,8 +54,15 @@ def mark(connection: sa.Connection, store: Store) -> bool:
     try:
         connection.exec_driver_sql(_MARK, (who(store),))
     except exc.DBAPIError as error:
-        if number_of(error.orig) in _NO_TABLE:
+        number = number_of(error.orig)
+        # Who may not see the table is denied it, whether it is there or not; and who cannot see it does not follow the log.
+        if number in _NO_TABLE or (number == _DENIED and not is_there(connection)):
             return False
+        if number == _DENIED:
+            raise Unreachable(
+                f"{where_of(store)} does not let us write: {said_by(error)}",
+                f"GRANT INSERT, UPDATE ON `{TABLE}`, by which evsync knows again what it wrote itself",
+            ) from error
         raise
     return True
 

@@ -97,9 +97,8 @@ def writing(store: Store) -> Iterator[Connection]:
 
 def slot_name(connection: Connection, store: Store) -> str:
     """The replication slot by which a store is followed: the option `slot`, else made of the names of the database
-    and the store, as slots are of a whole server."""
-    name = str(store.option("", "slot") or f"evsync_{connection.info.dbname}_{store.name}")
-    return re.sub(r"[^a-z0-9_]", "_", name.lower())[:63]
+    and the store, as slots are of a whole server. Raises ConfigError."""
+    return _named_slot(store) or _plain(f"evsync_{connection.info.dbname}_{store.name}", 63)
 
 
 def mark_of(slot: str) -> str:
@@ -118,8 +117,22 @@ def state_name(store: Store) -> str:
 
 
 def _captured_as(store: Store) -> str:
-    name = str(store.option("", "slot") or store.name)
-    return "_evsync_" + re.sub(r"[^a-z0-9_]", "_", name.lower())[:40]
+    return "_evsync_" + _plain(_named_slot(store) or store.name, 40)
+
+
+def _named_slot(store: Store) -> str | None:
+    """The option `slot`, if it is given. Raises ConfigError for what PostgreSQL would not take."""
+    name: str | None = store.option("", "slot")
+    if name is None or re.fullmatch(r"[a-z0-9_]{1,40}", str(name)):
+        return name
+    raise ConfigError(
+        f"store {store.name!r}: {name!r} cannot be the name of a slot",
+        f"at most 40 lower-case letters, digits and _, such as: {_plain(str(name), 40) or 'evsync'}",
+    )
+
+
+def _plain(name: str, length: int) -> str:
+    return re.sub(r"[^a-z0-9_]", "_", name.lower())[:length]
 
 
 def queue_schema(connection: Connection, store: Store) -> str | None:

@@ -87,7 +87,7 @@ def status(connection: Connection, store: Store) -> Captured:
             if wanted == "triggers"
             else f"there is no slot {slot_name(connection, store)!r}"
         )
-        state = Captured(wanted, False, what, f"evsync capture install {store.name}")
+        state = Captured(wanted, False, what, f"evsync capture install {store.name}", absent=True)
     elif found == "wal":
         state = wal.status(connection, store)
     elif found == "triggers" and queue is not None:
@@ -107,7 +107,9 @@ def status(connection: Connection, store: Store) -> Captured:
         if wanted != "auto"
         else "beside the slot, which is what is read"
     )
-    return msgspec.structs.replace(state, ok=False, detail=f"{' and '.join(left)}, {why}", hint=hint)
+    return msgspec.structs.replace(
+        state, ok=False, absent=False, detail=f"{' and '.join(left)}, {why}", hint=hint
+    )
 
 
 def _has_slot(connection: Connection, store: Store) -> bool:

@@ -108,7 +108,7 @@ def status(connection: sqlite3.Connection, store: Store) -> State:
         return State("triggers", False, lacking, way)
     if not capture.is_installed(connection):
         if asked == "triggers":
-            return State("triggers", False, "the triggers are not set up", way)
+            return State("triggers", False, "the triggers are not set up", way, absent=True)
         return State("scan", True, "by comparing: an ingest sees the last state, not each step")
     tables = capture.tables(connection)
     held = {type: _captured(tables, schema.table_name(store, type)) for type in store.types}

@@ -373,7 +373,7 @@ class CanCapture(Protocol):
 class Captured(msgspec.Struct):
     """How the capture of a store's changes stands. `mode`: "scan" where there is none. `ok`: whether it does what the
     configuration asks for; else `detail` says what is wrong and `hint` what to do. `waiting`: changes not journalled yet,
-    `retained`: bytes that the database keeps for us; None where nobody knows."""
+    `retained`: bytes that the database keeps for us; None where nobody knows. `absent`: nothing of what it asks for is there."""
 
     mode: str
     ok: bool
@@ -382,6 +382,7 @@ class Captured(msgspec.Struct):
     waiting: int | None = None
     retained: int | None = None
     types: list[str] = []  # whose changes are captured
+    absent: bool = False
 
 
 class Way(msgspec.Struct, frozen=True):

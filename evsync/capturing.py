@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from evsync.accessor import CanCapture, CanFeed, Captured
+from evsync.accessor import CanCapture, CanFeed, CanOfferCapture, Captured, Way
 from evsync.errors import EvsyncError, StoreError, UsageError
 from evsync.journal.journal import Journal
 from evsync.projections.replicas import LOST, binding_state, ensure_binding, set_position
@@ -30,8 +30,10 @@ def captured(store: Store) -> Captured:
 
 
 def standing(store: Store, journal: Journal) -> Captured:
-    """The same, and whether it did so ever since the last ingest."""
+    """The same, and whether it did so ever since the last ingest. Where nothing was set up so far, whether it can be."""
     state = captured(store)
+    if state.absent and not _is_followed(store, journal):
+        return _to_come(store, state)
     lost = lost_types(store, journal) if state.ok else []
     if lost:
         install = "" if state.mode != "scan" else f"evsync capture install {store.name}, then: "
@@ -45,6 +47,41 @@ def standing(store: Store, journal: Journal) -> Captured:
             [type for type in state.types if type not in lost],
         )
     return state
+
+
+def _is_followed(store: Store, journal: Journal) -> bool:
+    states = (binding_state(journal, store.name, type) for type in store.types)
+    return any(state is not None and state.position is not None for state in states)
+
+
+def _to_come(store: Store, state: Captured) -> Captured:
+    accessor = capturer(store)
+    ways: list[Way] = accessor.ways(store) if isinstance(accessor, CanOfferCapture) else []
+    needs = [need for way in ways if way.mode == state.mode for need in way.needs]
+    if needs:
+        return msgspec.structs.replace(
+            state, detail=f"{state.detail}, nor could they be: {needs[0]}", hint=""
+        )
+    return msgspec.structs.replace(
+        state, ok=True, detail=f"{state.detail} so far: the next ingest does that", hint=""
+    )
+
+
+def kept(store: Store, journal: Journal) -> dict[str, Any]:
+    """What a store keeps for us, of which we follow the changes: how they are captured, the bytes that wait for us, and
+    what is amiss. The store is asked only if we follow it."""
+    told: dict[str, Any] = {"capture": None, "retained": None, "trouble": None}
+    if capturer(store) is None or not _is_followed(store, journal):
+        return told
+    try:
+        state = standing(store, journal)
+    except (StoreError, OSError, UsageError) as raised:
+        return told | {"trouble": as_store_error(raised, store).message}
+    return told | {
+        "capture": state.mode,
+        "retained": state.retained,
+        "trouble": None if state.ok else state.detail,
+    }
 
 
 def lost_types(store: Store, journal: Journal) -> list[str]:
@@ -100,7 +137,7 @@ def remove(stores: Sequence[Store], journal: Journal) -> Report:
                     set_position(journal, state.id, None)
         return done
 
-    return _each(stores, one, captured)
+    return _each(stores, one, lambda store: standing(store, journal))
 
 
 def status(stores: Sequence[Store], journal: Journal) -> Report:
@@ -117,6 +154,7 @@ def _each(
         try:
             entry["done"] = work(store)
             entry.update(msgspec.structs.asdict(state(store)))
+            del entry["absent"]
         except (StoreError, OSError, UsageError) as raised:
             error: EvsyncError = as_store_error(raised, store)
             entry["error"] = error.message

@@ -12,7 +12,7 @@ from evsync.binder import Bound, bind
 from evsync.binding import TypeSpec, nearest
 from evsync.config import Config
 from evsync.errors import ConfigError, GuardTripped, UsageError
-from evsync.ingesting import run_ingest
+from evsync.ingesting import run_ingest, yet_to_come
 from evsync.journal import conflicts, troubles
 from evsync.journal.event import OWN
 from evsync.journal.journal import Journal
@@ -278,8 +278,12 @@ class Synchronizer:
     # -- questions -------------------------------------------------------------------------------------
 
     def status(self) -> Document:
-        """How far each store is, and what is open."""
-        return audit.status(self.journal(create=False), list(self.stores.values()))
+        """How far each store is, what is open, and what stores keep for us that tell their changes."""
+        journal = self.journal(create=False)
+        document = audit.status(journal, list(self.stores.values()))
+        for entry in document["stores"]:
+            entry.update(capturing.kept(self.stores[entry["store"]], journal))
+        return document
 
     def log(
         self,
@@ -367,11 +371,12 @@ class Synchronizer:
         if not shared:
             raise UsageError(f"stores {store!r} and {other!r} hold no type in common")
         for type in linked.ordered(shared):
+            to_come = [one.name for one in chosen if yet_to_come(linked, one, type)]
             if other is None:
                 upto = None if at is None else position(journal, str(at))
-                differences += from_state(journal, chosen[0], type, upto)
+                differences += from_state(journal, chosen[0], type, upto, to_come=bool(to_come))
             else:
-                differences += between(journal, chosen[0], chosen[1], type)
+                differences += between(journal, chosen[0], chosen[1], type, to_come)
         return {"differences": differences}
 
     def verify(self, progress: Progress | None = None) -> Document:

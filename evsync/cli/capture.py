@@ -77,7 +77,7 @@ def _told(document: Document, json: bool) -> int:
                     store["mode"],
                     "ok" if store["ok"] else "BAD",
                     store["waiting"],
-                    _size(store["retained"]),
+                    output.size(store["retained"]),
                     ", ".join(store["types"]),
                     store["detail"],
                 )
@@ -94,9 +94,3 @@ def _told(document: Document, json: bool) -> int:
         elif not store["ok"]:
             output.failure(f"{store['store']}: {store['detail']}", store["hint"])
     return exit_code(document)
-
-
-def _size(bytes: int | None) -> str | None:
-    if bytes is None:
-        return None
-    return f"{bytes / 1_000_000:,.1f} MB"

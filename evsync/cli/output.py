@@ -121,6 +121,11 @@ def cell(value: Any, width: int = CELL) -> str:
     return shorten(escape(value) if isinstance(value, str) else literal(value), width)
 
 
+def size(bytes: int | None) -> str | None:
+    """Bytes as a person reads them: "12.5 MB"; None where nobody knows."""
+    return None if bytes is None else f"{bytes / 1_000_000:,.1f} MB"
+
+
 def style(text: str, colour: str, stream: TextIO | None = None) -> str:
     """`text` in a colour, if `stream` (stdout) is a terminal that is to have colours."""
     stream = sys.stdout if stream is None else stream

@@ -164,18 +164,27 @@ def status(config: ConfigOption = None, json: JsonOption = False, debug: DebugOp
     if json:
         output.document(document)
         return 0
+    stores = document["stores"]
+    follows = any(store["retained"] is not None for store in stores)
     output.line(f"the journal has {_count(document['head'], 'event')}")
     output.table(
-        ("store", "role", "seen up to", "behind", "conflicts", "failures", "quarantined", "last ingest", "last replay"),
+        (
+            "store", "role", "seen up to", "behind", "conflicts", "failures", "quarantined", "last ingest", "last replay",
+            *(["kept for us"] if follows else []),
+        ),
         (
             (
                 store["store"], store["role"], store["cursor"], store["behind"], store["conflicts"],
                 store["failures"], store["quarantined"], when(store["last_ingest"]), when(store["last_replay"]),
+                *([output.size(store["retained"])] if follows else []),
             )
-            for store in document["stores"]
+            for store in stores
         ),
-        right=("seen up to", "behind", "conflicts", "failures", "quarantined"),
+        right=("seen up to", "behind", "conflicts", "failures", "quarantined", "kept for us"),
     )  # fmt: skip
+    for store in stores:
+        if store["trouble"] is not None:
+            output.failure(f"{store['store']}: {store['trouble']}", f"evsync capture status {store['store']}")
     return 0
 
 
@@ -245,7 +254,10 @@ def _show_ingest(document: Document) -> None:
         if store["error"]:
             told = f"{told}, then stopped by an error" if told else "stopped by an error"
         elif not told:
-            told = f"nothing new ({_count(store['unchanged'], 'record')})"
+            # A store that tells its changes is not read: nobody counted.
+            told = "nothing new" + (
+                f" ({_count(store['unchanged'], 'record')})" if store["unchanged"] else ""
+            )
         name = output.escape(store["store"]).ljust(width)
         output.line(f"{name}  {told}")
         if store.get("missed"):
@@ -273,6 +285,10 @@ def show_replay(document: Document) -> None:
         told = told or "nothing to write"
         output.line(
             f"{output.escape(store['store']).ljust(width)}  {told}  (at event {store['cursor']} of {store['head']})"
+        )
+    if any(store["skipped"] for store in stores):
+        output.line(
+            "skipped: changed in the store since it was read last, or gone; the next ingest sees what was done to it"
         )
     if document["dry_run"] and not any(store.get("plan") for store in stores):
         output.line("a dry run: there would be nothing to write")

@@ -27,10 +27,16 @@ class Content(NamedTuple):
 
 
 def load_contents(
-    journal: Journal, store: Store, type: str, state: BindingState | None, table: str
+    journal: Journal,
+    store: Store,
+    type: str,
+    state: BindingState | None,
+    table: str,
+    *,
+    to_come: bool = False,
 ) -> tuple[Reader, int]:
     """Read `type` of `store` into a temporary table; answers with the reader and the number of rows that
-    cannot be read. Raises StoreError."""
+    cannot be read. `to_come`: there is nothing to read so far. Raises StoreError."""
     accessor, reader = store.accessor(type), reader_of(journal, store, type)
     replicas = Replicas(journal, -1 if state is None else state.id)
     db = journal.connection
@@ -38,7 +44,7 @@ def load_contents(
     db.execute(f"CREATE TEMP TABLE {table} (key TEXT NOT NULL, id, names TEXT, text TEXT, fingerprint BLOB)")
     has_ids = replicas.has_ids()
     bad = 0
-    for rows in batches(accessor, reader, store, type):
+    for rows in () if to_come else batches(accessor, reader, store, type):
         records = []
         for row in rows:
             try:

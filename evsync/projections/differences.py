@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from evsync.journal.event import Fields, Revision
@@ -11,17 +11,20 @@ from evsync.projections.contents import Content, contents, load_contents
 from evsync.projections.merge import differing, same_record, view
 from evsync.projections.replicas import Replicas, binding_state
 from evsync.store import Store
-from evsync.values import shown
+from evsync.values import ABSENT, equivalent, shown
 
 Difference = dict[str, Any]
 _LAST = 2**63 - 1
 CHUNK = 500
 
 
-def from_state(journal: Journal, store: Store, type: str, at: int | None = None) -> Iterator[Difference]:
-    """How `store` differs from the canonical state at a position (None: the head). `fields`: [canonical, store]."""
+def from_state(
+    journal: Journal, store: Store, type: str, at: int | None = None, *, to_come: bool = False
+) -> Iterator[Difference]:
+    """How `store` differs from the canonical state at a position (None: the head). `fields`: [canonical, store]. `to_come`:
+    the type is not there, until a replay creates it."""
     state = binding_state(journal, store.name, type)
-    reader, _ = load_contents(journal, store, type, state, "evsync_left")
+    reader, _ = load_contents(journal, store, type, state, "evsync_left", to_come=to_come)
     names = reader.binding.names
     types = {field.name: field.type for field in reader.binding.fields}
     replicas = Replicas(journal, -1 if state is None else state.id)
@@ -42,11 +45,15 @@ def from_state(journal: Journal, store: Store, type: str, at: int | None = None)
         yield _difference(type, key, want, holds, types)
 
 
-def between(journal: Journal, left: Store, right: Store, type: str) -> Iterator[Difference]:
-    """How `right` differs from `left` in the fields that both hold. `fields`: [left, right]."""
+def between(
+    journal: Journal, left: Store, right: Store, type: str, to_come: Collection[str] = ()
+) -> Iterator[Difference]:
+    """How `right` differs from `left` in the fields that both hold. `fields`: [left, right]. What means the same, though each
+    store writes it in its own way, is no difference: 3 and 3.00. `to_come`: the names of those where the type is not there yet."""
     readers = []
     for store, table in ((left, "evsync_left"), (right, "evsync_right")):
-        reader, _ = load_contents(journal, store, type, binding_state(journal, store.name, type), table)
+        state = binding_state(journal, store.name, type)
+        reader, _ = load_contents(journal, store, type, state, table, to_come=store.name in to_come)
         readers.append(reader)
     names = sorted(set(readers[0].binding.names) & set(readers[1].binding.names))
     types = {field.name: field.type for field in readers[0].binding.fields}
@@ -58,8 +65,17 @@ def between(journal: Journal, left: Store, right: Store, type: str) -> Iterator[
             head = journal.heads(type, [key]).get(key)
             if head is not None and head.fields is not None and not without.holds(head.fields):
                 continue  # it does not belong there
-        if not same_record(mine, theirs):
+        if not same_record(mine, theirs) and not _mean_the_same(mine, theirs, types):
             yield _difference(type, key, mine, theirs, types)
+
+
+def _mean_the_same(one: Fields | None, other: Fields | None, types: dict[str, str]) -> bool:
+    if one is None or other is None:
+        return False
+    return all(
+        equivalent(types[name], one.get(name, ABSENT), other.get(name, ABSENT))
+        for name in differing(one, other)
+    )
 
 
 def _states(journal: Journal, type: str, at: int | None) -> Iterator[tuple[str, Revision]]:

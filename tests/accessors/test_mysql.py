@@ -795,6 +795,16 @@ def test_missing_rights_are_told(make: Make, user: str) -> None:
     assert "INSERT" in (accessor.check(store, "t") or "")
     run(database, f"GRANT INSERT, UPDATE, DELETE ON t TO '{name}'@'127.0.0.1'")
     assert accessor.check(store, "t") is None
+    assert [done.state for done in accessor.apply(store, "t", [create(k="b")])] == ["written"]
+    own = store.url
+    store.url = database
+    accessor.install(store)
+    store.url = own
+    run(database, f"GRANT SELECT ON _evsync_written TO '{name}'@'127.0.0.1'")
+    with pytest.raises(Unreachable, match="INSERT.* command denied") as caught:
+        accessor.apply(store, "t", [create(k="c")])
+    assert "GRANT INSERT, UPDATE ON `_evsync_written`" in caught.value.hint
+    run(database, f"GRANT INSERT, UPDATE ON _evsync_written TO '{name}'@'127.0.0.1'")
     run(database, "SET GLOBAL read_only = ON")
     try:
         assert "read-only" in (accessor.check(store, "t") or "")

@@ -14,6 +14,7 @@ from projects import did, synchronizer
 
 from accessors import postgres_feed as feed
 from evsync import Data
+from evsync.errors import ConfigError
 from evsync.synchronizer import Synchronizer
 
 CONFIG = """
@@ -398,6 +399,20 @@ def test_a_table_whose_updates_would_fail_is_refused(tmp_path: Path, database: s
         run(database, "UPDATE person SET name = 'x'", "DELETE FROM person")
         sync.ingest()
         assert steps(sync, 1) == [("update", "ann", "x"), ("delete", "ann", None)]
+
+
+@pytest.mark.parametrize("name", ["Mine!", "a-b", "x" * 41, ""])
+def test_a_name_that_is_none_for_a_slot_is_refused_not_changed(
+    tmp_path: Path, database: str, name: str
+) -> None:
+    run(database, TABLE)
+    config = CONFIG.replace("{url}", database).replace('capture = "wal"', f'capture = "wal"\nslot = "{name}"')
+    refused = pytest.raises(ConfigError, match="cannot be the name of a slot")
+    with synchronizer(tmp_path, config) as sync, refused:
+        sync.install_capture(["crm"])
+    assert (
+        run(database, "SELECT slot_name FROM pg_replication_slots WHERE database = current_database()") == []
+    )
 
 
 def test_remove_leaves_nothing(open_: Any, database: str) -> None:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ANN, BEN, CEM, Project
+from conftest import ANN, BEN, CEM, CONFIG, Project
 
 INGESTED = [
     "store", "created", "updated", "deleted", "adopted", "unchanged", "conflicts", "quarantined", "adoption",
@@ -190,6 +190,9 @@ def test_status(synced: Project) -> None:
             "quarantined",
             "last_ingest",
             "last_replay",
+            "capture",
+            "retained",
+            "trouble",
         ]
     ] * 3
     assert all(store["behind"] == 0 for store in document["stores"])
@@ -374,6 +377,31 @@ def test_diff(synced: Project) -> None:
     assert (difference["key"], difference["kind"]) == (ANN, "different")
     assert sorted(difference["fields"]["name"]) == ["Ann", "Anna"]
     assert "different  contact ann@example.com  name" in synced("diff", "crm").out
+
+
+def test_diff_with_a_store_that_a_replay_will_create(project: Project) -> None:
+    project.write(
+        "evsync.toml", CONFIG + '[stores.copy]\nurl = "sqlite:copy.db"\n[stores.copy.types.contact]\n'
+    )
+    project("ingest", "crm")
+    ended = project("diff", "copy", "--json")
+    assert ended.code == 5
+    assert {(one["key"], one["kind"]) for one in ended.json["differences"]} == {
+        (ANN, "missing"),
+        (BEN, "missing"),
+    }
+    assert project("diff", "crm", "copy").code == 5
+    project("replay", "--store", "copy")
+    assert project("diff", "copy").code == 0
+
+
+def test_what_two_stores_write_in_their_own_ways_is_no_difference(project: Project) -> None:
+    project.write("evsync.toml", CONFIG.replace('name = "str"', 'name = "decimal"', 1))
+    project.sql("update customers set full_name = '3.00'")
+    project.write("mailing.csv", f"email,name\n{ANN},3\n{BEN},4\n")
+    project("ingest")
+    [difference] = project("diff", "crm", "mailing", "--json").json["differences"]
+    assert (difference["key"], difference["fields"]) == (BEN, {"name": ["3.00", "4"]})
 
 
 def test_verify(synced: Project) -> None:
