@@ -801,7 +801,7 @@ def test_missing_rights_are_told(make: Make, user: str) -> None:
     accessor.install(store)
     store.url = own
     run(database, f"GRANT SELECT ON _evsync_written TO '{name}'@'127.0.0.1'")
-    with pytest.raises(Unreachable, match="INSERT.* command denied") as caught:
+    with pytest.raises(Unreachable, match=r"INSERT.* command denied") as caught:
         accessor.apply(store, "t", [create(k="c")])
     assert "GRANT INSERT, UPDATE ON `_evsync_written`" in caught.value.hint
     run(database, f"GRANT INSERT, UPDATE ON _evsync_written TO '{name}'@'127.0.0.1'")
