@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol, TypeVar
 
-from evsync.accessor import Change, Outcome, Row
+from accessors.table_records import Located
+from evsync.accessor import Change, Outcome
 from evsync.errors import Refused
 
 Action = Literal["create", "update", "delete"]
 
 
-class Located(Protocol):
-    """A row that was found, and how to get back to it."""
-
-    @property
-    def row(self) -> Row: ...
-
-
 F = TypeVar("F", bound=Located)
 F_contra = TypeVar("F_contra", bound=Located, contravariant=True)
 W = TypeVar("W")
+T = TypeVar("T")
 
 
 class Lookup(Protocol[F]):
@@ -73,6 +69,51 @@ def current(records: Lookup[F], changes: Sequence[Change]) -> list[F | None]:
         by_name.get(records.name_of(change.name)) if change.id is None else by_id.get(str(change.id))
         for change in changes
     ]
+
+
+class _Altered(Exception):
+    """Which of the records written have to be undone, and why."""
+
+    def __init__(self, refused: dict[int, Refused]) -> None:
+        self.refused = refused
+
+
+def spared(
+    writes: Sequence[tuple[int, W]],
+    savepoint: Callable[[], AbstractContextManager[None]],
+    run: Callable[[Sequence[W]], Sequence[tuple[T, Outcome | Refused]]],
+    blamed: Callable[[W, Refused], Refused] = lambda _, error: error,
+) -> Iterator[tuple[int, T | None, Outcome]]:
+    """Write all of them, or where some are refused, all but those. `run` writes some, or raises Refused if any is not taken,
+    and tells of each what it is then and what became of it; `blamed` says more of the one that was refused alone."""
+    if not writes:
+        return
+    try:
+        with savepoint():
+            done = run([write for _, write in writes])
+            refused = {
+                number: answer
+                for (number, _), (_, answer) in zip(writes, done, strict=True)
+                if isinstance(answer, Refused)
+            }
+            if refused:
+                raise _Altered(refused)
+    except _Altered as some:
+        yield from ((number, None, Outcome("failed", error=one)) for number, one in some.refused.items())
+        rest = [entry for entry in writes if entry[0] not in some.refused]
+        yield from spared(rest, savepoint, run, blamed)
+    except Refused as error:
+        if len(writes) == 1:
+            [(number, write)] = writes
+            yield number, None, Outcome("failed", error=blamed(write, error))
+            return
+        middle = len(writes) // 2
+        yield from spared(writes[:middle], savepoint, run, blamed)
+        yield from spared(writes[middle:], savepoint, run, blamed)
+    else:
+        for (number, _), (told, answer) in zip(writes, done, strict=True):
+            assert isinstance(answer, Outcome)
+            yield number, told, answer
 
 
 Apply = Callable[[Sequence[Change], Sequence[Outcome]], list[Outcome]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC
 from typing import Any
 
@@ -19,6 +20,17 @@ def one_spelling(value_type: str, typed: Any) -> Any:
         except OverflowError:
             return typed
     return typed
+
+
+def one_name(value_types: Sequence[str], typed: Sequence[Any]) -> bytes | None:
+    """The typed values of a key as one hashable thing: equal if and only if they are the same. None if it is no text."""
+    spelled = [one_spelling(kind, value) for kind, value in zip(value_types, typed, strict=True)]
+    try:
+        return typed_values.encode(
+            [typed_values.dump(kind, value) for kind, value in zip(value_types, spelled, strict=True)]
+        )
+    except UnicodeEncodeError:
+        return None
 
 
 def is_equal(value_type: str, wanted: Any, raw: Any) -> bool:

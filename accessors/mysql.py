@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from typing import ClassVar
 
 import pymysql  # noqa: F401 - the driver behind the URLs: what to install is told before the first of them is opened
@@ -19,6 +18,7 @@ from accessors.mysql_snapshot import located_snapshot
 from accessors.sql import SqlAccessor, apply_on
 from accessors.sql_connection import Connection, opened, reading, writing
 from accessors.sql_records import Records
+from accessors.tables import scan_from
 from accessors.waiting import changing
 from evsync.accessor import Captured, Change, Fed, Missed, Note, Noted, Outcome, Reached, Row, Way
 from evsync.store import Store
@@ -77,18 +77,11 @@ class MySqlAccessor(SqlAccessor):
 
     def scan_at(self, store: Store, type: str) -> tuple[str, Generator[Sequence[Row], None, None]]:
         """See evsync.accessor.CanScanAt."""
-        with ExitStack() as beginning:
-            connection, position = beginning.enter_context(located_snapshot(store))
-            stack = beginning.pop_all()
-
-        def rows() -> Generator[Sequence[Row], None, None]:
-            with stack:
-                yield ()
-                yield from Records(connection, store, type).batches()
-
-        begun = rows()
-        next(begun)  # from here on it closes the connection, read to the end or not
-        return position.text, begun
+        return scan_from(
+            located_snapshot(store),
+            lambda snapshot: snapshot[1].text,
+            lambda snapshot: Records(snapshot[0], store, type).batches(),
+        )
 
     def install(self, store: Store) -> list[str]:
         """Look whether the server tells its changes, and have our own known again."""

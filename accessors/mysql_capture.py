@@ -14,9 +14,9 @@ from accessors.mysql_snapshot import located_snapshot
 from accessors.sql_connection import Connection, opened, transaction
 from accessors.sql_errors import number_of, where_of
 from accessors.sql_schema import Table
+from accessors.tables import capture_mode
 from evsync.accessor import Captured
-from evsync.binding import nearest
-from evsync.errors import ConfigError, StoreError, Unreachable
+from evsync.errors import StoreError, Unreachable
 from evsync.store import Store
 
 MODES = ("auto", "binlog", "scan")
@@ -26,13 +26,7 @@ _NOT_TOLD = frozenset({1064, 1142, 1227})  # a server that does not know the sta
 
 def mode(store: Store, type: str) -> str:
     """How changes are to be found, as configured. Raises ConfigError."""
-    found = store.option(type, "capture", "auto")
-    if found not in MODES:
-        raise ConfigError(
-            f"store {store.name!r}: unknown capture {found!r}",
-            nearest(str(found), MODES) or f"the ways are: {', '.join(MODES)}",
-        )
-    return str(found)
+    return capture_mode(store, type, MODES)
 
 
 def is_captured(connection: Connection, store: Store, type: str) -> bool:

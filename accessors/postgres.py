@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, ClassVar
+from contextlib import contextmanager, suppress
+from typing import ClassVar
 
 from accessors import postgres_capture as capture
 from accessors import postgres_feed as feed
@@ -27,10 +27,10 @@ from accessors.postgres_connection import (
 from accessors.postgres_loading import loading
 from accessors.postgres_records import Records
 from accessors.postgres_writing import Writing
+from accessors.tables import TableAccessor, scan_from, told
 from accessors.waiting import changing
 from accessors.waiting import until as waited
 from evsync.accessor import (
-    Accessor,
     Captured,
     Change,
     Fed,
@@ -45,12 +45,11 @@ from evsync.accessor import (
     Way,
 )
 from evsync.binding import Description
-from evsync.data import Data
-from evsync.errors import PositionLost, Refused, Retry, StoreError
+from evsync.errors import PositionLost, Retry, StoreError
 from evsync.store import Store
 
 
-class PostgresAccessor(Accessor):
+class PostgresAccessor(TableAccessor):
     """Reads and writes tables of any shape; views are read only.
 
     The store's own id is the column that the binding names, else the primary key's one column; a record of a composite
@@ -67,56 +66,19 @@ class PostgresAccessor(Accessor):
         "slot": "the name of the replication slot and the publication, for capture by wal, or of the queue, by triggers",
     }
 
-    # -- the six methods -------------------------------------------------------------------------------
+    # -- opening ---------------------------------------------------------------------------------------
 
-    def get(self, store: Store, type: str, id: int | str) -> Data | None:
+    @contextmanager
+    def read_from(self, store: Store, type: str) -> Iterator[Records]:
         with reading(store) as connection:
-            records = Records(connection, store, type)
-            found = records.one(id, None)
-            return None if found is None else records.data(found.row)
+            yield Records(connection, store, type)
 
-    def get_by_name(self, store: Store, type: str, name: Mapping[str, Any]) -> Data | None:
-        with reading(store) as connection:
-            records = Records(connection, store, type)
-            found = records.one(None, name)
-            return None if found is None else records.data(found.row)
-
-    def find(self, store: Store, type: str, match: Mapping[str, Any] | None = None) -> Iterator[Data]:
-        with reading(store) as connection:
-            records = Records(connection, store, type)
-            for row in records.matching(match or {}):
-                yield records.data(row)
-
-    def add(self, store: Store, data: Data) -> Data:
-        """Raises Refused if there is a record with this key, or the table does not want it."""
+    @contextmanager
+    def write_to(self, store: Store, type: str) -> Iterator[Writing]:
         with writing(store) as connection:
-            records = _writable(connection, store, data.type)
-            named = all(local in data.fields for local in records.binding.key_locals)
-            found = records.one(None, data.fields) if named else None
-            return _stored(records, Writing(records, told=True).one("create", data.fields, found))
-
-    def update(self, store: Store, data: Data, old: Data | None = None) -> Data:
-        """Raises Refused if the record is gone or no longer `old`, or the table does not want it."""
-        with writing(store) as connection:
-            records = _writable(connection, store, data.type)
-            found = records.one(data.id, (data if old is None else old).fields)
-            if found is not None and old is not None and not records.same(found.row, old.fields):
-                raise Refused(f"{records}: the record was changed meanwhile")
-            return _stored(records, Writing(records, told=True).one("update", data.fields, found))
-
-    def remove(self, store: Store, data: Data) -> None:
-        with writing(store) as connection:
-            records = _writable(connection, store, data.type)
-            found = records.one(data.id, data.fields)
-            if found is not None:
-                Writing(records).one("delete", {}, found)
+            yield Writing(_writable(connection, store, type), told=True)
 
     # -- everything at once ----------------------------------------------------------------------------
-
-    def scan(self, store: Store, type: str) -> Iterator[Sequence[Row]]:
-        """All rows, of one state of the store."""
-        with reading(store) as connection:
-            yield from Records(connection, store, type).batches()
 
     def apply(self, store: Store, type: str, changes: Sequence[Change]) -> list[Outcome]:
         """Writes the changes in one transaction; a record that is refused does not stop the others."""
@@ -170,19 +132,11 @@ class PostgresAccessor(Accessor):
 
     def scan_at(self, store: Store, type: str) -> tuple[str, Generator[Sequence[Row], None, None]]:
         """See evsync.accessor.CanScanAt: the position says which transactions the scan sees."""
-        with ExitStack() as beginning:
-            connection = beginning.enter_context(reading(store))
-            position = _begin_scan(connection, store, type)
-            stack = beginning.pop_all()
-
-        def rows() -> Generator[Sequence[Row], None, None]:
-            with stack:
-                yield ()
-                yield from Records(connection, store, type).batches()
-
-        begun = rows()
-        next(begun)  # from here on it closes the connection, read to the end or not
-        return position, begun
+        return scan_from(
+            reading(store),
+            lambda connection: _begin_scan(connection, store, type),
+            lambda connection: Records(connection, store, type).batches(),
+        )
 
     def acknowledge(self, store: Store, position: str) -> None:
         """Let the server forget what is journalled. If the slot or the queue is busy, the next time will do."""
@@ -257,7 +211,7 @@ class PostgresAccessor(Accessor):
             with writing(store) as connection:
                 return schema.hindrance(connection, _writable(connection, store, type).table)
         except StoreError as error:
-            return f"{error.message}: {error.hint}" if error.hint else error.message
+            return told(error)
 
 
 def _begin_scan(connection: Connection, store: Store, type: str) -> str:
@@ -271,12 +225,6 @@ def _writable(connection: Connection, store: Store, type: str) -> Records:
     records = Records(connection, store, type, locked=True)
     records.check_writable()
     return records
-
-
-def _stored(records: Records, row: Row | None) -> Data:
-    if row is None:
-        raise Refused(f"{records}: the record was written, but a trigger took it away")
-    return records.data(row)
 
 
 def _apply(

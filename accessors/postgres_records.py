@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import psycopg
 
 from accessors import postgres_schema as schema
-from accessors.comparing import is_equal, is_unchanged, moment, one_spelling
+from accessors.comparing import is_equal, one_name
 from accessors.postgres_connection import Connection, savepoint
 from accessors.postgres_schema import quoted
 from accessors.postgres_values import (
@@ -25,10 +25,10 @@ from accessors.postgres_values import (
     type_of,
     typed_of,
 )
+from accessors.table_records import TableRecords
 from evsync import values as typed_values
 from evsync.accessor import HEADER, Row
 from evsync.binding import nearest
-from evsync.data import Data
 from evsync.errors import BadValue, Refused, Unreachable
 from evsync.store import Store
 
@@ -58,22 +58,16 @@ class Found(NamedTuple):
     handle: Handle
 
 
-class Records:
+class Records(TableRecords[Found]):
     """One type's records. `locked`: what is found stays as it is until the transaction ends.
 
     Raises Unreachable if the table or a column that is bound is not there."""
 
     def __init__(self, connection: Connection, store: Store, type: str, *, locked: bool = False) -> None:
-        self.connection, self.store, self.type = connection, store, type
-        self.binding = binding = store.binding(type)
+        self.connection = connection
         self.table = table = schema.existing(connection, store, type)
-        for column in (*binding.locals, binding.id, binding.changed_at, binding.changed_by):
-            if column is not None and column not in table.columns:
-                raise Unreachable(
-                    f"{self}: there is no column {column!r}",
-                    nearest(column, table.columns) or f"it has: {', '.join(table.columns)}",
-                )
-        self.id_column = binding.id or (table.primary_key[0] if len(table.primary_key) == 1 else None)
+        super().__init__(store, type, table)
+        binding = self.binding
         header = (self.id_column, None, binding.changed_at, binding.changed_by)
         self._selected = [None if name is None else quoted(name) for name in (*header, *binding.locals)]
         self._row = ", ".join(name or "NULL" for name in self._selected)
@@ -82,12 +76,8 @@ class Records:
         self._decoders = [
             (index, decode) for index, decode in enumerate(self._all_decoders()) if decode is not None
         ]
-        self._key_at = [HEADER + binding.locals.index(local) for local in binding.key_locals]
         self._bases = {quoted(column.name): column.base for column in table.columns.values()}
         self._lock = " FOR UPDATE" if locked else ""
-
-    def __str__(self) -> str:
-        return f"store {self.store.name!r}, table {self.table.name!r}"
 
     def _all_decoders(self) -> Iterator[Callable[[str], Any] | None]:
         binding, columns = self.binding, self.table.columns
@@ -229,22 +219,10 @@ class Records:
         return self._name([name[local] for local in self.binding.key_locals])
 
     def _name(self, typed: Sequence[Any]) -> bytes | None:
-        types = [self.binding.local_types[local] for local in self.binding.key_locals]
-        spelled = [one_spelling(kind, value) for kind, value in zip(types, typed, strict=True)]
-        try:
-            return typed_values.encode(
-                [typed_values.dump(kind, value) for kind, value in zip(types, spelled, strict=True)]
-            )
-        except UnicodeEncodeError:
-            return None
+        return one_name([self.binding.local_types[local] for local in self.binding.key_locals], typed)
 
-    def one(self, id: int | str | None, name: Mapping[str, Any] | None) -> Found | None:
-        """The record with this id, or without an id, with these key values."""
-        if id is not None:
-            return self.by_id([id]).get(str(id))
-        if name is None or any(local not in name for local in self.binding.key_locals):
-            raise Refused(f"{self}: neither an id nor the key {', '.join(self.binding.key_locals)} is given")
-        return self.by_name([name]).get(self.name_of(name))
+    def with_id(self, id: int | str) -> Found | None:
+        return self.by_id([id]).get(str(id))
 
     def at(self, handles: Sequence[Handle]) -> dict[Handle, Found]:
         """The rows at these places as they are now, without locking them."""
@@ -286,20 +264,6 @@ class Records:
             where = f"({', '.join(columns)}) IN (SELECT * FROM unnest({lists}))"
         sql = f"SELECT {self.returned_of()} FROM {self.table.sql} WHERE {where}{lock}"
         return list(self.connection.execute(sql.encode(), arrays))
-
-    # -- rows as data ----------------------------------------------------------------------------------
-
-    def data(self, row: Row) -> Data:
-        """A row with the store's own names and native values."""
-        fields = dict(zip(self.binding.locals, row[HEADER:], strict=True))
-        changed_by = None if row[3] is None else str(row[3])
-        return Data(self.type, fields, id=row[0], changed_at=moment(row[2]), changed_by=changed_by)
-
-    def same(self, row: Row, old: Mapping[str, Any]) -> bool:
-        """Whether the row still holds the native values of `old`."""
-        types = self.binding.local_types
-        now = dict(zip(self.binding.locals, row[HEADER:], strict=True))
-        return all(is_unchanged(types[local], now[local], old[local]) for local in old if local in now)
 
     def check_writable(self) -> None:
         """Raises Unreachable for what can only be read."""

@@ -10,8 +10,8 @@ from accessors import postgres_capture as wal
 from accessors import postgres_triggers as triggers
 from accessors.postgres_connection import Connection, slot_name, transaction
 from accessors.postgres_offer import lacks_for_wal
+from accessors.tables import capture_mode
 from evsync.accessor import Captured
-from evsync.binding import nearest
 from evsync.errors import ConfigError
 from evsync.store import Store
 
@@ -22,13 +22,7 @@ Way = Literal["wal", "triggers"]
 
 def mode(store: Store, type: str) -> str:
     """How changes are to be found, as configured. Raises ConfigError."""
-    found = store.option(type, "capture", "auto")
-    if found not in MODES:
-        raise ConfigError(
-            f"store {store.name!r}: unknown capture {found!r}",
-            nearest(str(found), MODES) or f"the ways are: {', '.join(MODES)}",
-        )
-    return str(found)
+    return capture_mode(store, type, MODES)
 
 
 def asked(store: Store) -> str:

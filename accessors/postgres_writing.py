@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 
+from accessors.applying import Action, spared
 from accessors.postgres_connection import savepoint, translated
 from accessors.postgres_records import Found, Handle, Raw, Records
 from accessors.postgres_schema import quoted
@@ -25,8 +26,6 @@ from evsync.values import ABSENT
 
 ROWS = 100  # in one statement
 PARAMETERS = 20_000  # in one statement; the protocol allows 65,535
-
-Action = Literal["create", "update", "delete"]
 
 _ON_THE_RECORD = ("42", "0A")  # an error in SQL is one in a trigger or a check here, met by this record
 
@@ -41,19 +40,12 @@ class Write(NamedTuple):
     found: Found | None
 
 
-class _Altered(Exception):
-    """Which of the records written have to be undone, and why."""
-
-    def __init__(self, refused: dict[int, Refused]) -> None:
-        self.refused = refused
-
-
 class Writing:
     """Writes records inside an open transaction. `told`: an outcome has its row also where that is just what was
     given."""
 
     def __init__(self, records: Records, *, told: bool = False) -> None:
-        self._records, self._table, self._told = records, records.table, told
+        self.records, self._table, self._told = records, records.table, told
         self._connection = records.connection
         binding = records.binding
         self._types = {
@@ -85,9 +77,9 @@ class Writing:
         if action == "delete":
             return Write(action, (), (), (), found)
         if action == "create" and found is not None:
-            raise Refused(f"{self._records}: there is a record with this key already")
+            raise Refused(f"{self.records}: there is a record with this key already")
         if action == "update" and found is None:
-            raise Refused(f"{self._records}: there is no such record to update")
+            raise Refused(f"{self.records}: there is no such record to update")
         if self._special:
             values = {n: v for n, v in values.items() if n not in self._special or self._counts(n, v, found)}
         encoders, texts = self._encoders, []
@@ -117,16 +109,14 @@ class Writing:
     def _not_encoded(self, name: str, typed: Any, error: Exception) -> Refused:
         column = self._table.columns.get(name)
         if column is None:
-            return Refused(
-                f"{self._records}: there is no column {name!r}", nearest(name, self._table.columns)
-            )
+            return Refused(f"{self.records}: there is no column {name!r}", nearest(name, self._table.columns))
         return Refused(f"{self._cannot_hold(column, typed)}: {error}")
 
     def _cannot_hold(self, column: Column, typed: Any) -> str:
         shown = repr(typed)
         if len(shown) > 60:
             shown = shown[:57] + "..."
-        return f"{self._records}, column {column.name!r} ({column.declared}) cannot hold {shown}"
+        return f"{self.records}, column {column.name!r} ({column.declared}) cannot hold {shown}"
 
     def _blamed(self, write: Write, error: Refused) -> Refused:
         """The same, with the column whose type does not take the value: PostgreSQL does not say which."""
@@ -160,50 +150,25 @@ class Writing:
         """What became of each, in order."""
         outcomes: dict[int, Outcome] = {}
         handles: dict[int, Handle] = {}
-        self._try(list(enumerate(writes)), outcomes, handles)
+        numbered = list(enumerate(writes))
+        for number, raw, outcome in spared(
+            numbered, lambda: savepoint(self._connection), self._answered, self._blamed
+        ):
+            outcomes[number] = outcome
+            if raw is not None and writes[number].action != "delete":
+                handles[number] = tuple(raw[self.records.width :])
         if self._table.triggered:
             # Last, since a later write may touch an earlier one through a trigger.
-            now = self._records.at(list(handles.values()))
+            now = self.records.at(list(handles.values()))
             for number, handle in handles.items():
                 found = now.get(handle)
                 if found is not None or self._table.primary_key:
                     outcomes[number].row = None if found is None else found.row
         return [outcomes[number] for number in range(len(writes))]
 
-    def _try(
-        self, writes: Sequence[tuple[int, Write]], outcomes: dict[int, Outcome], handles: dict[int, Handle]
-    ) -> None:
-        """All of them, or where one is refused, all but that one."""
-        if not writes:
-            return
-        try:
-            with savepoint(self._connection):
-                told = self._run([write for _, write in writes])
-                answers = self._answers([write for _, write in writes], told)
-                refused = {
-                    number: answer
-                    for (number, _), answer in zip(writes, answers, strict=True)
-                    if isinstance(answer, Refused)
-                }
-                if refused:
-                    raise _Altered(refused)
-        except _Altered as some:
-            outcomes.update({number: Outcome("failed", error=one) for number, one in some.refused.items()})
-            self._try([entry for entry in writes if entry[0] not in some.refused], outcomes, handles)
-        except Refused as error:
-            if len(writes) == 1:
-                [(number, write)] = writes
-                outcomes[number] = Outcome("failed", error=self._blamed(write, error))
-                return
-            middle = len(writes) // 2
-            self._try(writes[:middle], outcomes, handles)
-            self._try(writes[middle:], outcomes, handles)
-        else:
-            for (number, write), raw, answer in zip(writes, told, answers, strict=True):
-                assert isinstance(answer, Outcome)
-                outcomes[number] = answer
-                if raw is not None and write.action != "delete":
-                    handles[number] = tuple(raw[self._records.width :])
+    def _answered(self, writes: Sequence[Write]) -> list[tuple[Raw | None, Outcome | Refused]]:
+        told = self._run(writes)
+        return list(zip(told, self._answers(writes, told), strict=True))
 
     def _run(self, writes: Sequence[Write]) -> list[Raw | None]:
         """Write them, in order; the rows as they are then, None where nothing was to be written. Raises Refused if
@@ -221,7 +186,7 @@ class Writing:
                 else:
                     told += [None] * len(some)
         except psycopg.Error as error:
-            found = translated(error, self._records.store, self._connection.info.user)
+            found = translated(error, self.records.store, self._connection.info.user)
             code = error.sqlstate or ""
             refused = code.startswith(_ON_THE_RECORD) and code != "42501"
             raise (Refused(found.message) if refused else found) from error
@@ -274,7 +239,7 @@ class Writing:
         self, sql: str, texts: Sequence[str | None], count: int, of: str = ""
     ) -> Sequence[tuple[Any, ...]]:
         """The rows that one statement has written. Raises Refused if they are not as many as they should be."""
-        returning = f"{sql} RETURNING {self._records.returned_of(of)}"
+        returning = f"{sql} RETURNING {self.records.returned_of(of)}"
         told = self._connection.execute(returning.encode(), texts).fetchall()
         if len(told) != count:
             raise self._ignored()
@@ -284,7 +249,7 @@ class Writing:
         """One statement for each record, all of them on their way before the first is answered."""
         told: list[Raw] = []
         with self._connection.cursor() as cursor:
-            sql = f"{statement} RETURNING {self._records.returned_of()}"
+            sql = f"{statement} RETURNING {self.records.returned_of()}"
             parameters = [[*write.texts, *_handle(write)] for write in writes]
             cursor.executemany(sql.encode(), parameters, returning=True)
             for result in cursor.results():
@@ -299,7 +264,7 @@ class Writing:
         if len(writes) == 1:  # whatever a trigger has made of its key
             yield told[0]
             return
-        by_handle = {raw[self._records.width :]: raw for raw in told}
+        by_handle = {raw[self.records.width :]: raw for raw in told}
         for write in writes:
             raw = by_handle.get(_handle(write))
             if raw is None:
@@ -307,7 +272,7 @@ class Writing:
             yield raw
 
     def _ignored(self) -> Refused:
-        return Refused(f"{self._records}: the record was not written: it is gone, or a trigger ignored it")
+        return Refused(f"{self.records}: the record was not written: it is gone, or a trigger ignored it")
 
     # -- what became of it -----------------------------------------------------------------------------
 
@@ -318,12 +283,12 @@ class Writing:
             if raw is None:
                 answers.append(Outcome("written", None if write.found is None else write.found.row))
             elif write.action == "delete" or (plain and self._is_exact(write, raw)):
-                answers.append(Outcome("written", None, write.action != "delete", self._records.id_of(raw)))
+                answers.append(Outcome("written", None, write.action != "delete", self.records.id_of(raw)))
             else:
                 answers.append(None)
         others = [number for number, answer in enumerate(answers) if answer is None]
         raws = [raw for number in others if (raw := told[number]) is not None]
-        for number, raw, found in zip(others, raws, self._records.found(raws), strict=True):
+        for number, raw, found in zip(others, raws, self.records.found(raws), strict=True):
             answers[number] = self._answer(writes[number], raw, found.row)
         return [answer for answer in answers if answer is not None]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import sqlalchemy as sa
 
@@ -15,14 +15,14 @@ from accessors.sql_connection import Connection, is_there, opened, reading, tran
 from accessors.sql_loading import loading
 from accessors.sql_records import Records
 from accessors.sql_writing import Writing
-from evsync.accessor import Accessor, Change, Load, Outcome, Relations, Row
+from accessors.tables import TableAccessor, told
+from evsync.accessor import Change, Load, Outcome, Relations
 from evsync.binding import Description
-from evsync.data import Data
-from evsync.errors import Refused, StoreError
+from evsync.errors import StoreError
 from evsync.store import Store
 
 
-class SqlAccessor(Accessor):
+class SqlAccessor(TableAccessor):
     """Reads and writes tables that have a key; views and tables without any key are read only.
 
     The store's own id is the column that the binding names, else the primary key's one column; a record of a composite
@@ -37,56 +37,19 @@ class SqlAccessor(Accessor):
         "zone": "utc, if columns of times without a time zone are meant in UTC",
     }
 
-    # -- the six methods -------------------------------------------------------------------------------
+    # -- opening ---------------------------------------------------------------------------------------
 
-    def get(self, store: Store, type: str, id: int | str) -> Data | None:
+    @contextmanager
+    def read_from(self, store: Store, type: str) -> Iterator[Records]:
         with reading(store) as connection:
-            records = Records(connection, store, type)
-            found = records.one(id, None)
-            return None if found is None else records.data(found.row)
+            yield Records(connection, store, type)
 
-    def get_by_name(self, store: Store, type: str, name: Mapping[str, Any]) -> Data | None:
-        with reading(store) as connection:
-            records = Records(connection, store, type)
-            found = records.one(None, name)
-            return None if found is None else records.data(found.row)
-
-    def find(self, store: Store, type: str, match: Mapping[str, Any] | None = None) -> Iterator[Data]:
-        with reading(store) as connection:
-            records = Records(connection, store, type)
-            for row in records.matching(match or {}):
-                yield records.data(row)
-
-    def add(self, store: Store, data: Data) -> Data:
-        """Raises Refused if there is a record with this key, or the table does not want it."""
+    @contextmanager
+    def write_to(self, store: Store, type: str) -> Iterator[Writing]:
         with writing(store) as connection:
-            records = _writable(connection, store, data.type)
-            named = all(local in data.fields for local in records.binding.key_locals)
-            found = records.one(None, data.fields) if named else None
-            return _stored(records, Writing(records, told=True).one("create", data.fields, found))
-
-    def update(self, store: Store, data: Data, old: Data | None = None) -> Data:
-        """Raises Refused if the record is gone or no longer `old`, or the table does not want it."""
-        with writing(store) as connection:
-            records = _writable(connection, store, data.type)
-            found = records.one(data.id, (data if old is None else old).fields)
-            if found is not None and old is not None and not records.same(found.row, old.fields):
-                raise Refused(f"{records}: the record was changed meanwhile")
-            return _stored(records, Writing(records, told=True).one("update", data.fields, found))
-
-    def remove(self, store: Store, data: Data) -> None:
-        with writing(store) as connection:
-            records = _writable(connection, store, data.type)
-            found = records.one(data.id, data.fields)
-            if found is not None:
-                Writing(records).one("delete", {}, found)
+            yield Writing(_writable(connection, store, type), told=True)
 
     # -- everything at once ----------------------------------------------------------------------------
-
-    def scan(self, store: Store, type: str) -> Iterator[Sequence[Row]]:
-        """All rows, by one statement."""
-        with reading(store) as connection:
-            yield from Records(connection, store, type).batches()
 
     def apply(self, store: Store, type: str, changes: Sequence[Change]) -> list[Outcome]:
         """Writes the changes in one transaction; a record that is refused does not stop the others."""
@@ -143,19 +106,13 @@ class SqlAccessor(Accessor):
                     _try_rights(connection, records)
                 return hindrance
         except StoreError as error:
-            return f"{error.message}: {error.hint}" if error.hint else error.message
+            return told(error)
 
 
 def _writable(connection: Connection, store: Store, type: str) -> Records:
     records = Records(connection, store, type, locked=True)
     records.check_writable()
     return records
-
-
-def _stored(records: Records, row: Row | None) -> Data:
-    if row is None:
-        raise Refused(f"{records}: the record was written, but a trigger took it away")
-    return records.data(row)
 
 
 def _apply(store: Store, type: str, changes: Sequence[Change]) -> list[Outcome]:

@@ -13,15 +13,15 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from accessors import sql_schema as schema
-from accessors.comparing import is_equal, is_unchanged, moment, one_spelling
+from accessors.comparing import is_equal, one_name
 from accessors.sql_connection import Connection, savepoint
 from accessors.sql_schema import quoted
 from accessors.sql_streaming import streamed
 from accessors.sql_values import Column, decoder, encoder, id_of, typed_of
+from accessors.table_records import TableRecords
 from evsync import values as typed_values
 from evsync.accessor import HEADER, KEPT, Row
 from evsync.binding import nearest
-from evsync.data import Data
 from evsync.errors import BadValue, Refused, Unreachable
 from evsync.store import Store
 from evsync.values import ABSENT
@@ -53,23 +53,17 @@ class _Entry(NamedTuple):
     decode: Callable[[Any], Any] | None
 
 
-class Records:
+class Records(TableRecords[Found]):
     """One type's records. `locked`: what is found stays as it is until the transaction ends, where the database can
     see to that.
 
     Raises Unreachable if the table or a column that is bound is not there."""
 
     def __init__(self, connection: Connection, store: Store, type: str, *, locked: bool = False) -> None:
-        self.connection, self.store, self.type = connection, store, type
-        self.binding = binding = store.binding(type)
+        self.connection = connection
         self.table = table = schema.existing(connection, store, type)
-        for column in (*binding.locals, binding.id, binding.changed_at, binding.changed_by):
-            if column is not None and column not in table.columns:
-                raise Unreachable(
-                    f"{self}: there is no column {column!r}",
-                    nearest(column, table.columns) or f"it has: {', '.join(table.columns)}",
-                )
-        self.id_column = binding.id or (table.primary_key[0] if len(table.primary_key) == 1 else None)
+        super().__init__(store, type, table)
+        binding = self.binding
         self.types: Final = {
             name: binding.local_types.get(name) or column.value_type for name, column in table.columns.items()
         }
@@ -89,11 +83,7 @@ class Records:
         self.encoders: Final[dict[str, Callable[[Any], Any]]] = {
             name: encoder(column, self.types[name]) for name, column in table.columns.items()
         }
-        self._key_at = [HEADER + binding.locals.index(local) for local in binding.key_locals]
         self._locked = locked and dialect.locks
-
-    def __str__(self) -> str:
-        return f"store {self.store.name!r}, table {self.table.name!r}"
 
     def _as_read(self, name: str) -> sa.ColumnElement[Any]:
         """A column of no type: what the driver says is not worked on."""
@@ -216,22 +206,10 @@ class Records:
 
     def called(self, columns: Sequence[str], typed: Sequence[Any]) -> bytes | None:
         """The same for the typed values of any columns."""
-        types = [self.types[column] for column in columns]
-        spelled = [one_spelling(kind, value) for kind, value in zip(types, typed, strict=True)]
-        try:
-            return typed_values.encode(
-                [typed_values.dump(kind, value) for kind, value in zip(types, spelled, strict=True)]
-            )
-        except UnicodeEncodeError:
-            return None
+        return one_name([self.types[column] for column in columns], typed)
 
-    def one(self, id: int | str | None, name: Mapping[str, Any] | None) -> Found | None:
-        """The record with this id, or without an id, with these key values."""
-        if id is not None:
-            return self.by_id([id]).get(str(id))
-        if name is None or any(local not in name for local in self.binding.key_locals):
-            raise Refused(f"{self}: neither an id nor the key {', '.join(self.binding.key_locals)} is given")
-        return self.by_name([name]).get(self.name_of(name))
+    def with_id(self, id: int | str) -> Found | None:
+        return self.by_id([id]).get(str(id))
 
     def at(self, handles: Iterable[Handle]) -> dict[bytes | None, Found]:
         """The rows at these places as they are now, by `called` their handles."""
@@ -281,20 +259,6 @@ class Records:
         if self.connection.dialect.compares_tuples:
             return sa.tuple_(*named).in_(wanted)
         return sa.or_(*(sa.and_(*map(_equals, named, values)) for values in wanted))
-
-    # -- rows as data ----------------------------------------------------------------------------------
-
-    def data(self, row: Row) -> Data:
-        """A row with the store's own names and native values."""
-        fields = dict(zip(self.binding.locals, row[HEADER:], strict=True))
-        changed_by = None if row[3] is None else str(row[3])
-        return Data(self.type, fields, id=row[0], changed_at=moment(row[2]), changed_by=changed_by)
-
-    def same(self, row: Row, old: Mapping[str, Any]) -> bool:
-        """Whether the row still holds the native values of `old`."""
-        types = self.binding.local_types
-        now = dict(zip(self.binding.locals, row[HEADER:], strict=True))
-        return all(is_unchanged(types[local], now[local], old[local]) for local in old if local in now)
 
     def check_writable(self) -> None:
         """Raises Unreachable for what can only be read."""

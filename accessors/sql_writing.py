@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from accessors.applying import Action
+from accessors.applying import Action, spared
 from accessors.sql_connection import savepoint
 from accessors.sql_records import PARAMETERS, Found, Handle, Records
 from accessors.sql_values import Column, is_cut, likeness
@@ -34,19 +34,12 @@ class Write(NamedTuple):
     found: Found | None
 
 
-class _Altered(Exception):
-    """Which of the records written have to be undone, and why."""
-
-    def __init__(self, refused: dict[int, Refused]) -> None:
-        self.refused = refused
-
-
 class Writing:
     """Writes records inside an open transaction. `told`: an outcome has its row also where that is just what was
     given."""
 
     def __init__(self, records: Records, *, told: bool = False) -> None:
-        self._records, self._table, self._told = records, records.table, told
+        self.records, self._table, self._told = records, records.table, told
         self._connection = records.connection
         self._types, self._encoders = records.types, records.encoders
         binding = records.binding
@@ -66,11 +59,11 @@ class Writing:
     def prepared(self, action: Action, values: Mapping[str, Any], found: Found | None) -> Write:
         """Raises Refused for what cannot be written."""
         if action == "create" and found is not None:
-            raise Refused(f"{self._records}: there is a record with this key already")
+            raise Refused(f"{self.records}: there is a record with this key already")
         if action == "update" and found is None:
-            raise Refused(f"{self._records}: there is no such record to update")
+            raise Refused(f"{self.records}: there is no such record to update")
         if found is not None and found.handle is None:
-            raise Refused(f"{self._records}: the record's own key cannot be read, so it cannot be addressed")
+            raise Refused(f"{self.records}: the record's own key cannot be read, so it cannot be addressed")
         if action == "delete":
             return Write(action, (), (), (), found)
         names, typeds, bound = [], [], []
@@ -78,7 +71,7 @@ class Writing:
             column = self._table.columns.get(name)
             if column is None:
                 hint = nearest(name, self._table.columns)
-                raise Refused(f"{self._records}: there is no column {name!r}", hint)
+                raise Refused(f"{self.records}: there is no column {name!r}", hint)
             nothing = typed is None or typed is ABSENT
             if column.generated or (nothing and column.assigned):
                 continue
@@ -87,7 +80,7 @@ class Writing:
             bound.append(None if nothing else self._encoded(column, typed))
         if self._most is not None and sum(map(_size, bound)) * 2 > self._most:
             raise Refused(
-                f"{self._records}: the record is larger than the server takes at once ({self._most} bytes)",
+                f"{self.records}: the record is larger than the server takes at once ({self._most} bytes)",
                 "raise max_allowed_packet",
             )
         return Write(action, tuple(names), typeds, bound, found)
@@ -102,7 +95,7 @@ class Writing:
         shown = repr(typed)
         if len(shown) > 60:
             shown = shown[:57] + "..."
-        return f"{self._records}, column {column.name!r} ({column.declared}) cannot hold {shown}"
+        return f"{self.records}, column {column.name!r} ({column.declared}) cannot hold {shown}"
 
     # -- many ------------------------------------------------------------------------------------------
 
@@ -110,48 +103,22 @@ class Writing:
         """What became of each, in order."""
         outcomes: dict[int, Outcome] = {}
         handles: dict[int, Handle] = {}
-        self._try(list(enumerate(writes)), outcomes, handles)
+        numbered = list(enumerate(writes))
+        for number, found, outcome in spared(numbered, lambda: savepoint(self._connection), self._answered):
+            outcomes[number] = outcome
+            if found is not None:
+                handles[number] = found.handle or ()
         if self._table.triggered:
             # Last, since a later write may touch an earlier one through a trigger.
-            now = self._records.at(handles.values())
+            now = self.records.at(handles.values())
             for number, handle in handles.items():
-                found = now.get(self._records.called(self._table.handle, handle))
+                found = now.get(self.records.called(self._table.handle, handle))
                 outcomes[number].row = None if found is None else found.row
         return [outcomes[number] for number in range(len(writes))]
 
-    def _try(
-        self, writes: Sequence[tuple[int, Write]], outcomes: dict[int, Outcome], handles: dict[int, Handle]
-    ) -> None:
-        """All of them, or where one is refused, all but that one."""
-        if not writes:
-            return
-        try:
-            with savepoint(self._connection):
-                told = self._run([write for _, write in writes])
-                answers = [self._answer(write, found) for (_, write), found in zip(writes, told, strict=True)]
-                refused = {
-                    number: answer
-                    for (number, _), answer in zip(writes, answers, strict=True)
-                    if isinstance(answer, Refused)
-                }
-                if refused:
-                    raise _Altered(refused)
-        except _Altered as some:
-            outcomes.update({number: Outcome("failed", error=one) for number, one in some.refused.items()})
-            self._try([entry for entry in writes if entry[0] not in some.refused], outcomes, handles)
-        except Refused as error:
-            if len(writes) == 1:
-                outcomes[writes[0][0]] = Outcome("failed", error=error)
-                return
-            middle = len(writes) // 2
-            self._try(writes[:middle], outcomes, handles)
-            self._try(writes[middle:], outcomes, handles)
-        else:
-            for (number, _), found, answer in zip(writes, told, answers, strict=True):
-                assert isinstance(answer, Outcome)
-                outcomes[number] = answer
-                if found is not None:
-                    handles[number] = found.handle or ()
+    def _answered(self, writes: Sequence[Write]) -> list[tuple[Found | None, Outcome | Refused]]:
+        told = self._run(writes)
+        return [(found, self._answer(write, found)) for write, found in zip(writes, told, strict=True)]
 
     def _run(self, writes: Sequence[Write]) -> list[Found | None]:
         """Write them, in order; the records as they are then, None for those deleted. Raises Refused if one of them
@@ -170,20 +137,20 @@ class Writing:
                     told += [write.found for write in some]
         except exc.SQLAlchemyError as error:
             dialect = self._connection.dialect
-            raise dialect.translated(error, self._records.store, by_record=True) from error
+            raise dialect.translated(error, self.records.store, by_record=True) from error
         except (UnicodeError, TypeError, ValueError, OverflowError) as error:
-            where = f"{self._records}{_too_long(writes)}"
+            where = f"{self.records}{_too_long(writes)}"
             raise Refused(f"{where}: the driver does not take it: {error}") from error
         return told
 
     def _insert(self, columns: Sequence[str], writes: Sequence[Write]) -> Iterator[Found | None]:
         """Which row is which the handle says, or else the key, if it is given; else each is asked for its own."""
         by_handle = _are_given(writes, self._table.handle)
-        if not by_handle and not _are_given(writes, self._records.binding.key_locals):
+        if not by_handle and not _are_given(writes, self.records.binding.key_locals):
             for write in writes:
                 yield self._insert_one(columns, write)
             return
-        self._execute_many(sa.insert(self._records.written).values(_marks(columns)), writes)
+        self._execute_many(sa.insert(self.records.written).values(_marks(columns)), writes)
         given = [dict(zip(write.columns, write.typed, strict=True)) for write in writes]
         if by_handle:
             yield from self._at_handles([tuple(one[name] for name in self._table.handle) for one in given])
@@ -192,20 +159,20 @@ class Writing:
 
     def _insert_one(self, columns: Sequence[str], write: Write) -> Found | None:
         """One row of which only the database knows the key."""
-        written, handle = self._records.written, self._table.handle
+        written, handle = self.records.written, self._table.handle
         statement = sa.insert(written).values(dict(zip(columns, write.bound, strict=True)))
         if self._connection.sql.dialect.insert_returning:
             returning = statement.returning(*(written.c[name] for name in handle))
-            place = self._records.handle_of(self._connection.sql.execute(returning).one()) or ()
+            place = self.records.handle_of(self._connection.sql.execute(returning).one()) or ()
         else:
             result = self._connection.sql.execute(statement)
             if len(handle) != 1:
-                raise Refused(f"{self._records}: only the database would know the key of the record")
+                raise Refused(f"{self.records}: only the database would know the key of the record")
             place = (result.lastrowid,)
         return next(self._at_handles([place]), None)
 
     def _update(self, columns: Sequence[str], writes: Sequence[Write]) -> Iterator[Found | None]:
-        statement = sa.update(self._records.written).values(_marks(columns)).where(self._is_at_marks())
+        statement = sa.update(self.records.written).values(_marks(columns)).where(self._is_at_marks())
         result = self._execute_many(statement, writes)
         if result.rowcount not in (len(writes), -1):
             raise self._ignored()
@@ -217,7 +184,7 @@ class Writing:
         return tuple(given.get(n, old) for n, old in zip(self._table.handle, _handle(write), strict=True))
 
     def _is_at_marks(self) -> sa.ColumnElement[bool]:
-        handle, written = self._table.handle, self._records.written
+        handle, written = self._table.handle, self.records.written
         return sa.and_(
             *(
                 written.c[name] == sa.bindparam(f"h{n}", type_=written.c[name].type)
@@ -242,22 +209,22 @@ class Writing:
         step = max(1, PARAMETERS // len(self._table.handle))
         for start in range(0, len(writes), step):
             some = [self._bound_handle(write) for write in writes[start : start + step]]
-            where = self._records.any_of(self._table.handle, some)
-            result = self._connection.sql.execute(sa.delete(self._records.written).where(where))
+            where = self.records.any_of(self._table.handle, some)
+            result = self._connection.sql.execute(sa.delete(self.records.written).where(where))
             if result.rowcount not in (len(some), -1):
                 raise self._ignored()
             yield from (None for _ in some)
 
     def _ignored(self) -> Refused:
-        return Refused(f"{self._records}: the record was not written: it is gone, or a trigger ignored it")
+        return Refused(f"{self.records}: the record was not written: it is gone, or a trigger ignored it")
 
     # -- read again ------------------------------------------------------------------------------------
 
     def _at_handles(self, handles: Sequence[Handle]) -> Iterator[Found]:
         """The rows at these handles, in their order. Raises Refused where one is not there."""
-        found = self._records.at(handles)
+        found = self.records.at(handles)
         for handle in handles:
-            one = found.get(self._records.called(self._table.handle, handle))
+            one = found.get(self.records.called(self._table.handle, handle))
             if one is None:
                 raise self._lost()
             yield one
@@ -265,19 +232,19 @@ class Writing:
     def _called(self, names: Sequence[Mapping[str, Any]]) -> Iterator[Found]:
         """The rows with these keys, in their order. Raises Refused where there is not exactly one."""
         found: dict[bytes | None, list[Found]] = {}
-        for name, one in self._records.named(names, locked=False):
+        for name, one in self.records.named(names, locked=False):
             found.setdefault(name, []).append(one)
         for key in names:
-            some = found.get(self._records.name_of(key), [])
+            some = found.get(self.records.name_of(key), [])
             if len(some) > 1:
-                raise Refused(f"{self._records}: there is a record with this key already")
+                raise Refused(f"{self.records}: there is a record with this key already")
             if not some:
                 raise self._lost()
             yield some[0]
 
     def _lost(self) -> Refused:
         return Refused(
-            f"{self._records}: the record is not found again by its key: the column cannot hold it as it is,"
+            f"{self.records}: the record is not found again by its key: the column cannot hold it as it is,"
             " or a trigger altered it, or took it away"
         )
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, ClassVar
+from contextlib import contextmanager, suppress
+from typing import ClassVar
 
 from accessors import sqlite_capture as capture
 from accessors import sqlite_feed as feed
 from accessors import sqlite_relations as related
 from accessors import sqlite_schema as schema
+from accessors.applying import in_halves
 from accessors.marks import database_mark
 from accessors.sqlite_connection import connected, reading, writable, writing
 from accessors.sqlite_loading import Loading, can_be_loaded
-from accessors.sqlite_records import Found, Handle, Records
+from accessors.sqlite_records import Records
+from accessors.sqlite_writing import Writing, applied
+from accessors.tables import TableAccessor, capture_mode, scan_from, told
 from accessors.waiting import changing
 from evsync.accessor import (
-    Accessor,
     Captured,
     Change,
     Fed,
@@ -29,15 +31,14 @@ from evsync.accessor import (
     Row,
     Way,
 )
-from evsync.binding import Description, nearest
-from evsync.data import Data
-from evsync.errors import ConfigError, Refused, Retry, StoreError, Unreachable
+from evsync.binding import Description
+from evsync.errors import Retry, StoreError, Unreachable
 from evsync.store import Store
 
 MODES = ("auto", "triggers", "scan")
 
 
-class SqliteAccessor(Accessor):
+class SqliteAccessor(TableAccessor):
     """Reads and writes tables of any shape; views are read only.
 
     The store's own id is the column that the binding names, else the primary key's one column, else the
@@ -53,70 +54,23 @@ class SqliteAccessor(Accessor):
         "capture": "how changes are found: auto, triggers or scan",
     }
 
-    # -- the six methods -------------------------------------------------------------------------------
+    # -- opening ---------------------------------------------------------------------------------------
 
-    def get(self, store: Store, type: str, id: int | str) -> Data | None:
+    @contextmanager
+    def read_from(self, store: Store, type: str) -> Iterator[Records]:
         with reading(store) as connection:
-            records = Records(connection, store, type)
-            found = records.one(id, None)
-            return None if found is None else records.data(found.row)
+            yield Records(connection, store, type)
 
-    def get_by_name(self, store: Store, type: str, name: Mapping[str, Any]) -> Data | None:
-        with reading(store) as connection:
-            records = Records(connection, store, type)
-            found = records.one(None, name)
-            return None if found is None else records.data(found.row)
-
-    def find(self, store: Store, type: str, match: Mapping[str, Any] | None = None) -> Iterator[Data]:
-        with reading(store) as connection:
-            records = Records(connection, store, type)
-            for row in records.matching(match or {}):
-                yield records.data(row)
-
-    def add(self, store: Store, data: Data) -> Data:
-        """Raises Refused if there is a record with this key, or the table does not want it."""
+    @contextmanager
+    def write_to(self, store: Store, type: str) -> Iterator[Writing]:
         with writing(store) as connection:
-            records = _writable(connection, store, data.type)
-            if all(local in data.fields for local in records.binding.key_locals):
-                _refuse_if_there(records, records.one(None, data.fields))
-            return _stored(records, records.insert(data.fields))
-
-    def update(self, store: Store, data: Data, old: Data | None = None) -> Data:
-        """Raises Refused if the record is gone or no longer `old`, or the table does not want it."""
-        with writing(store) as connection:
-            records = _writable(connection, store, data.type)
-            found = records.one(data.id, (data if old is None else old).fields)
-            if found is None:
-                raise Refused(f"{records}: there is no such record to update")
-            if old is not None and not records.same(found.row, old.fields):
-                raise Refused(f"{records}: the record was changed meanwhile")
-            return _stored(records, records.update(found.handle, data.fields))
-
-    def remove(self, store: Store, data: Data) -> None:
-        with writing(store) as connection:
-            records = _writable(connection, store, data.type)
-            found = records.one(data.id, data.fields)
-            if found is not None:
-                records.delete(found.handle)
+            yield Writing(_writable(connection, store, type))
 
     # -- everything at once ----------------------------------------------------------------------------
 
-    def scan(self, store: Store, type: str) -> Iterator[Sequence[Row]]:
-        """All rows, of one state of the store."""
-        with reading(store) as connection:
-            yield from Records(connection, store, type).batches()
-
     def apply(self, store: Store, type: str, changes: Sequence[Change]) -> list[Outcome]:
         """Writes the changes in one transaction; a record that is refused does not stop the others."""
-        try:
-            return _apply(store, type, changes) if changes else []
-        except Refused as error:
-            # The transaction as a whole was refused: by a deferred constraint, or a trigger that rolled it
-            # back. Nothing is written yet; halve it until the record is found whose fault it is.
-            if len(changes) == 1:
-                return [Outcome("failed", error=error)]
-            middle = len(changes) // 2
-            return [*self.apply(store, type, changes[:middle]), *self.apply(store, type, changes[middle:])]
+        return in_halves(changes, lambda some, _: _apply(store, type, some))
 
     @contextmanager
     def loading(self, store: Store, type: str) -> Iterator[Load | None]:
@@ -152,18 +106,9 @@ class SqliteAccessor(Accessor):
 
     def scan_at(self, store: Store, type: str) -> tuple[str, Generator[Sequence[Row], None, None]]:
         """See evsync.accessor.CanScanAt: the position and the rows are of one read transaction."""
-        stack = ExitStack()
-        connection = stack.enter_context(reading(store))
-        position = feed.position_now(connection)
-
-        def rows() -> Generator[Sequence[Row], None, None]:
-            with stack:
-                yield ()
-                yield from Records(connection, store, type).batches()
-
-        begun = rows()
-        next(begun)  # from here on it closes the connection, read to the end or not
-        return position, begun
+        return scan_from(
+            reading(store), feed.position_now, lambda connection: Records(connection, store, type).batches()
+        )
 
     def acknowledge(self, store: Store, position: str) -> None:
         """Take out of the queue what is journalled. If the file is busy just now, the next time will do."""
@@ -246,19 +191,13 @@ class SqliteAccessor(Accessor):
             with writing(store) as connection:
                 _writable(connection, store, type)
         except StoreError as error:
-            return f"{error.message}: {error.hint}" if error.hint else error.message
+            return told(error)
         return None
 
 
 def mode(store: Store, type: str) -> str:
     """How changes are to be found, as configured. Raises ConfigError."""
-    found = store.option(type, "capture", "auto")
-    if found not in MODES:
-        raise ConfigError(
-            f"store {store.name!r}: unknown capture {found!r}",
-            nearest(str(found), MODES) or f"the ways are: {', '.join(MODES)}",
-        )
-    return str(found)
+    return capture_mode(store, type, MODES)
 
 
 def _writable(connection: sqlite3.Connection, store: Store, type: str) -> Records:
@@ -267,71 +206,7 @@ def _writable(connection: sqlite3.Connection, store: Store, type: str) -> Record
     return records
 
 
-def _stored(records: Records, handle: Handle) -> Data:
-    row = records.at(handle)
-    if row is None:
-        raise Refused(f"{records}: the record was written, but a trigger took it away")
-    return records.data(row)
-
-
-def _refuse_if_there(records: Records, found: Found | None) -> None:
-    if found is not None:
-        raise Refused(f"{records}: there is a record with this key already")
-
-
 def _apply(store: Store, type: str, changes: Sequence[Change]) -> list[Outcome]:
     """Raises Refused if the transaction as a whole was refused."""
     with writing(store) as connection:
-        records = _writable(connection, store, type)
-        outcomes: list[Outcome] = []
-        to_read: list[tuple[Outcome, Handle]] = []
-        for change, found in zip(changes, _current(records, changes), strict=True):
-            verdict = change.judge(None if found is None else found.row)
-            if verdict != "write":
-                outcomes.append(Outcome(verdict, None if found is None else found.row))
-                continue
-            try:
-                outcome, handle = _written(records, change, found)
-            except Refused as error:
-                if not connection.in_transaction:  # it took everything before it along
-                    raise
-                outcome, handle = Outcome("failed", error=error), None
-            outcomes.append(outcome)
-            if handle is not None:
-                to_read.append((outcome, handle))
-        # Last, since a later write may touch an earlier one through a trigger.
-        for outcome, handle in to_read:
-            outcome.row = records.at(handle)
-            if outcome.row is not None:
-                outcome.id = outcome.row[0]
-        return outcomes
-
-
-def _current(records: Records, changes: Sequence[Change]) -> list[Found | None]:
-    """The records of the changes as they are now."""
-    if records.is_empty():
-        return [None] * len(changes)
-    by_id = records.by_id(change.id for change in changes if change.id is not None)
-    by_name = records.by_name(change.name for change in changes if change.id is None)
-    return [
-        by_name.get(records.name_of(change.name)) if change.id is None else by_id.get(change.id)
-        for change in changes
-    ]
-
-
-def _written(records: Records, change: Change, found: Found | None) -> tuple[Outcome, Handle | None]:
-    """Write one change; answers with the outcome, and where its row has yet to be read, if it has to be."""
-    if change.action == "delete":
-        if found is not None:
-            records.delete(found.handle)
-        return Outcome("written", id=change.id), None
-    if change.action == "create":
-        _refuse_if_there(records, found)
-        handle = records.insert(change.values)
-    elif found is None:
-        raise Refused(f"{records}: the record to update is gone")
-    else:
-        handle = records.update(found.handle, change.values)
-    if records.is_certain(change.values):
-        return Outcome("written", exact=True, id=records.id_at(handle, change.values)), None
-    return Outcome("written"), handle
+        return applied(changes, _writable(connection, store, type))

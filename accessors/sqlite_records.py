@@ -15,10 +15,10 @@ from accessors import sqlite_schema as schema
 from accessors.sqlite_connection import text, translated
 from accessors.sqlite_schema import Column, quoted
 from accessors.sqlite_values import encode, encoder, settled, spellings, wire
+from accessors.table_records import TableRecords
 from evsync import values as typed_values
 from evsync.accessor import HEADER, Row
 from evsync.binding import nearest
-from evsync.data import Data
 from evsync.errors import BadValue, BrokenStore, Refused, Unreachable
 from evsync.store import Store
 from evsync.values import ABSENT
@@ -39,20 +39,14 @@ class Found(NamedTuple):
     handle: Handle
 
 
-class Records:
+class Records(TableRecords[Found]):
     """One type's records. Raises Unreachable if the table or a column that is bound is not there."""
 
     def __init__(self, connection: sqlite3.Connection, store: Store, type: str) -> None:
-        self.connection, self.store, self.type = connection, store, type
-        self.binding = binding = store.binding(type)
+        self.connection = connection
         self.table = table = schema.existing(connection, store, type)
-        for column in (*binding.locals, binding.id, binding.changed_at, binding.changed_by):
-            if column is not None and column not in table.columns:
-                raise Unreachable(
-                    f"{self}: there is no column {column!r}",
-                    nearest(column, table.columns) or f"it has: {', '.join(table.columns)}",
-                )
-        self.id_column = binding.id or (table.primary_key[0] if len(table.primary_key) == 1 else None)
+        super().__init__(store, type, table)
+        binding = self.binding
         self._id = quoted(self.id_column) if self.id_column else None
         if not table.primary_key and self._id is None:
             self._id = table.rowid
@@ -72,10 +66,6 @@ class Records:
         self._bound = frozenset(binding.locals)
         self._certain = table.certain and not any(table.columns[local].generated for local in self._bound)
         self._width = HEADER + len(binding.locals)
-        self._key_at = [HEADER + binding.locals.index(local) for local in binding.key_locals]
-
-    def __str__(self) -> str:
-        return f"store {self.store.name!r}, table {self.table.name!r}"
 
     def _id_or_null(self) -> str:
         """Only a number or a text can be an id."""
@@ -176,13 +166,8 @@ class Records:
         types = self.binding.local_types
         return _written([typed_values.dump(types[local], name[local]) for local in self.binding.key_locals])
 
-    def one(self, id: int | str | None, name: Mapping[str, Any] | None) -> Found | None:
-        """The record with this id, or without an id, with these key values."""
-        if id is not None:
-            return next(iter(self.by_id([id]).values()), None)
-        if name is None or any(local not in name for local in self.binding.key_locals):
-            raise Refused(f"{self}: neither an id nor the key {', '.join(self.binding.key_locals)} is given")
-        return self.by_name([name]).get(self.name_of(name))
+    def with_id(self, id: int | str) -> Found | None:
+        return next(iter(self.by_id([id]).values()), None)
 
     def at(self, handle: Handle) -> Row | None:
         """The row at this place as it is now."""
@@ -324,17 +309,6 @@ class Records:
 
     # -- rows as data ----------------------------------------------------------------------------------
 
-    def data(self, row: Row) -> Data:
-        """A row with the store's own names and native values."""
-        fields = dict(zip(self.binding.locals, row[HEADER:], strict=True))
-        return Data(
-            self.type,
-            fields,
-            id=row[0] if isinstance(row[0], int | str) else None,
-            changed_at=_moment(row[2]),
-            changed_by=None if row[3] is None else str(row[3]),
-        )
-
     def same(self, row: Row, old: Mapping[str, Any]) -> bool:
         """Whether the row still holds the native values of `old`."""
         types = self.binding.local_types
@@ -363,13 +337,6 @@ def _wires(kinds: Sequence[str], raw: Sequence[Any]) -> bytes | None:
     """Native values in comparable form; None if one is not of its type."""
     try:
         return _written([wire(kind, value) for kind, value in zip(kinds, raw, strict=True)])
-    except BadValue:
-        return None
-
-
-def _moment(raw: Any) -> Any:
-    try:
-        return typed_values.read("datetime", raw)
     except BadValue:
         return None
 
