@@ -11,7 +11,8 @@ from evsync.accessor import CanCapture, CanDescribe, CanFeed, CanScanAt, Row
 from evsync.errors import EvsyncError, GuardTripped, PositionLost, StoreError, Unreachable
 from evsync.journal.journal import Journal, clock
 from evsync.linked import Linked
-from evsync.projections.feeding import Following, enter_feed, follow
+from evsync.projections.feeding import enter_feed
+from evsync.projections.following import Following, follow
 from evsync.projections.guarding import Allowed, Tripped, guard
 from evsync.projections.ingest import Adoption, Counts, Ingest
 from evsync.projections.merge import Rules

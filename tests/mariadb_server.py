@@ -10,21 +10,17 @@ from __future__ import annotations
 import atexit
 import itertools
 import os
-import pwd
 import shutil
 import signal
-import socket
-import subprocess
-import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pymysql
 import pytest
+from servers import Server
 
 SETTINGS = {
     "bind-address": "127.0.0.1",
@@ -38,7 +34,6 @@ SETTINGS = {
     "character-set-server": "utf8mb4",
     "performance-schema": "OFF",
 }
-SECONDS = 30  # to start or to stop
 LEFT_OUT = "no MariaDB on this machine (apt-get install mariadb-server-core mariadb-client-core)"
 
 
@@ -47,110 +42,46 @@ def is_there() -> bool:
     return bool(os.environ.get("EVSYNC_TEST_MARIADB")) or _program("mariadbd") is not None
 
 
-class MariaDbServer:
-    """A server with a data directory of its own, as a child of this process.
+class MariaDbServer(Server):
+    """`settings`: what is not as in SETTINGS, with _ for -."""
 
-    `start`, `stop`, `kill` (it has to recover from that) and `restart`, all on the same data and port."""
+    prefix, stopping, killing = "evsync-my-", signal.SIGTERM, signal.SIGKILL
 
     def __init__(self, **settings: str) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="evsync-my-"))
-        self.port = _free_port()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._as_user: dict[str, Any] = {}
-        if os.geteuid() == 0:  # as which MariaDB does not like to run
-            nobody = pwd.getpwnam("nobody")
-            self._as_user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-            os.chown(self.directory, nobody.pw_uid, nobody.pw_gid)
+        super().__init__()
         self._settings = SETTINGS | {name.replace("_", "-"): value for name, value in settings.items()}
-        self._run(
-            "mariadb-install-db", "--no-defaults", f"--datadir={self._data}",
-            "--auth-root-authentication-method=normal", "--skip-test-db",
+        install = _program("mariadb-install-db")
+        if install is None:
+            raise RuntimeError(LEFT_OUT)
+        self.run(
+            install, "--no-defaults", f"--datadir={self.data}", "--auth-root-authentication-method=normal",
+            "--skip-test-db",
         )  # fmt: skip
 
     @property
     def url(self) -> str:
         return f"mysql://root@127.0.0.1:{self.port}/mysql"
 
-    def start(self) -> None:
-        """Answers once the server takes connections."""
+    def command(self) -> Sequence[object]:
         program = _program("mariadbd")
         assert program is not None
-        with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    program, "--no-defaults", f"--datadir={self._data}", f"--port={self.port}",
-                    f"--socket={self.directory / 'socket'}", f"--pid-file={self.directory / 'pid'}",
-                    # Its own, since a server that starts removes the temporary tables that it finds there.
-                    f"--tmpdir={self.directory}",
-                    *(f"--{name}={value}" for name, value in self._settings.items()),
-                ],
-                cwd=self.directory, stdout=log, stderr=log, **self._as_user,
-            )  # fmt: skip
-        for _ in range(SECONDS * 20):
-            if self._process.poll() is not None:
-                break
-            try:
-                connected(self.url).close()
-            except pymysql.Error:
-                try:
-                    self._process.wait(0.05)
-                except subprocess.TimeoutExpired:
-                    continue
-            return
-        raise RuntimeError((self.directory / "log").read_text())
+        return [
+            program, "--no-defaults", f"--datadir={self.data}", f"--port={self.port}",
+            f"--socket={self.directory / 'socket'}", f"--pid-file={self.directory / 'pid'}",
+            # Its own, since a server that starts removes the temporary tables that it finds there.
+            f"--tmpdir={self.directory}",
+            *(f"--{name}={value}" for name, value in self._settings.items()),
+        ]  # fmt: skip
 
-    def stop(self) -> None:
-        """As an administrator stops it: everything is written down."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """As a crash does: at once, so that the next start has to recover."""
-        self._end(signal.SIGKILL)
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
-    def close(self) -> None:
-        """Ends the server and removes its data."""
-        try:
-            self.kill()
-        finally:
-            shutil.rmtree(self.directory, ignore_errors=True)
-
-    def _end(self, how: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(how)
-        try:
-            process.wait(SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-    @property
-    def _data(self) -> Path:
-        return self.directory / "data"
-
-    def _run(self, program: str, *arguments: str) -> None:
-        path = _program(program)
-        if path is None:
-            raise RuntimeError(LEFT_OUT)
-        subprocess.run(
-            [path, *arguments], cwd=self.directory, stdout=subprocess.DEVNULL, check=True, **self._as_user
-        )
+    def answers(self) -> bool:
+        with suppress(pymysql.Error):
+            connected(self.url).close()
+            return True
+        return False
 
 
 def _program(name: str) -> str | None:
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def connected(url: str, **options: Any) -> pymysql.Connection[Any]:

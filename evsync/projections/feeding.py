@@ -1,195 +1,24 @@
-"""An ingest from a store's own change feed: it costs by the change, and sees every step instead of the last state.
+"""Entering what a store's feed has told, step by step.
 
-As with a scan, everything is read and guarded before anything is journalled. All types of a store come in one
-sequence, in the order in which the store committed them, and a transaction of the store's is journalled in one of the
-journal's. The position in the feed is saved in the transaction of the events that it stands behind; only then is
-the source told that it may forget them.
+A transaction of the store's is journalled in one of the journal's. The position in the feed is saved in the transaction of
+the events that it stands behind; only then is the source told that it may forget them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
 
-from evsync.accessor import HEADER, KEPT, CanAcknowledge, CanFeed, Fed, Missed, Reached
-from evsync.data import join_key
+from evsync.accessor import CanAcknowledge
 from evsync.errors import Retry
 from evsync.journal.event import Fields
-from evsync.journal.journal import Journal
+from evsync.projections.following import Following
 from evsync.projections.ingest import BATCH, Found, Ingest
 from evsync.projections.merge import view
-from evsync.projections.reader import BadRow, Reader, key_text, moment_of
-from evsync.projections.references import References, is_referenced, reader_of
-from evsync.projections.replicas import (
-    BindingState,
-    Quarantined,
-    Replica,
-    Replicas,
-    binding_state,
-    set_position,
-)
-from evsync.projections.spool import Spool
-from evsync.projections.staging import Progress, Staged, from_store, quarantined
-from evsync.store import Store
-from evsync.values import ABSENT, decode, dump, encode
-
-Local = int | str
-
-CHANGED, DELETED, EMPTIED = 0, 1, 2
-
-
-class Step(NamedTuple):
-    """One change out of a feed, as it is staged. `number` puts them in order. `kind`: CHANGED, DELETED, or EMPTIED, all
-    records of the type at once. `was`: what the store called the record before. `kept`: whether fields that are not among
-    `names` are as they were, not absent. `made`: where the feed stood when it was made."""
-
-    number: str
-    type: str
-    position: str
-    whole: bool
-    own: bool
-    kind: int
-    key: str | None
-    id: Local | None
-    was: Local | None
-    names: str | None
-    text: str | None
-    fingerprint: bytes | None
-    kept: bool
-    changed_at: int | None
-    changed_by: str | None
-    made: str
-
-    @property
-    def local(self) -> Local | None:
-        """What the store calls the record now."""
-        return self.key if self.id is None else self.id
-
-
-class Following:
-    """What a store's feed has behind the positions last saved."""
-
-    def __init__(self, journal: Journal, store: Store, states: Mapping[str, BindingState]) -> None:
-        self.store = store
-        self.steps = Spool()
-        self.staged = {type: Staged(self.steps, by_feed=True) for type in states}
-        self.told: dict[str, set[Local]] = {}  # of types with quarantined rows, what was told anew
-        self.reached: str | None = None
-        self.acknowledges = True  # not while the store is still being read: it may have to wait for that
-        self.missed: dict[str, str] = {}  # types of which changes may have gone by unseen, and why
-        self._journal, self._states = journal, states
-        self.positions = {type: state.position for type, state in states.items()}
-        self._readers = {type: reader_of(journal, store, type) for type in states}
-        self._references = {
-            type: References(journal, store) if is_referenced(store, type) else None for type in states
-        }
-        self._gone: dict[str, set[Local]] = {type: set() for type in states}
-        for type, state in states.items():
-            if Replicas(journal, state.id).any_quarantined():
-                self.told[type] = set()
-
-    def read(self, accessor: CanFeed, until: str | None, progress: Progress | None) -> None:
-        """Read it all. Raises StoreError, PositionLost among them."""
-        since = {type: state.position for type, state in self._states.items() if state.position is not None}
-        number = 0
-        for fed in from_store(self.store, accessor.changes(self.store, since, until)):
-            if isinstance(fed, Reached):
-                if self.reached is None or place(self.reached) <= place(fed.position):
-                    self.reached = fed.position
-                continue
-            if isinstance(fed, Missed):
-                self.missed[fed.type] = fed.why
-                continue
-            for step in self._steps(fed):
-                # A plain tuple: only such are written to a disk.
-                self.steps.add([tuple(step._replace(number=f"{number:020d}"))])
-                number += 1
-            if fed.whole:
-                self.reached = fed.position
-            if progress:
-                progress(f"following {self.store.name}", number, None)
-        for type, staged in self.staged.items():
-            staged.position = self.reached or since.get(type)
-            self._count(type, staged)
-        self.steps.close()
-
-    def _count(self, type: str, staged: Staged) -> None:
-        """How many of the known records are gone. What we removed ourselves is not known any more."""
-        gone, replicas = list(self._gone[type]), Replicas(self._journal, self._states[type].id)
-        if not gone and not staged.emptied:
-            return  # nobody asks, and counting costs by the record
-        staged.known = replicas.count()
-        staged.gone = staged.known if staged.emptied else replicas.count_called(gone)
-
-    def _steps(self, fed: Fed) -> Iterator[Step]:
-        type, staged = fed.type, self.staged[fed.type]
-        staged.found += 1
-        reader = self._readers[type]
-        if fed.emptied:
-            staged.emptied = True
-            self._gone[type].clear()
-            yield _bare(fed, EMPTIED, None, None, None)
-            return
-        key = _key(reader, fed.name)
-        was = key if fed.id is None or str(fed.id) == key else fed.id
-        if fed.row is None:
-            if was is not None:
-                self._gone[type].add(was)
-            yield _bare(fed, DELETED, key, None if was == key else was, was)
-            return
-        kept = KEPT in fed.row
-        row = tuple(ABSENT if value is KEPT else value for value in fed.row) if kept else fed.row
-        try:
-            record = reader.read(row)
-        except BadRow as bad:
-            staged.bad.append(quarantined(reader, bad))
-            return
-        local = record.key if record.id is None else record.id
-        if type in self.told and isinstance(row[0], int | str):
-            self.told[type].add(row[0])
-        if record.id is None and was is not None and str(was) != record.key:
-            # Called by what stands in its key: another key is another record, as in a scan.
-            self._gone[type].add(was)
-            yield _bare(fed, DELETED, str(was), None, was)._replace(whole=False)
-            was = None
-        self._gone[type].discard(local)
-        references = self._references[type]
-        if references is not None:
-            replica = Replicas(self._journal, self._states[type].id).by_id([local]).get(local)
-            references.expect(type, [(local, record.key if replica is None else replica.key)])
-        yield Step(
-            "",
-            type,
-            fed.position,
-            fed.whole,
-            fed.own,
-            CHANGED,
-            record.key,
-            record.id,
-            was,
-            None if record.names is reader.binding.names else encode(record.names).decode(),
-            record.text,
-            record.fingerprint,
-            kept,
-            record.changed_at,
-            record.changed_by,
-            _made(fed),
-        )
-
-
-def follow(
-    journal: Journal,
-    store: Store,
-    states: Mapping[str, BindingState],
-    progress: Progress | None,
-    until: str | None = None,
-) -> Following:
-    """Read what the feed of these types has behind the positions last saved. Raises StoreError, PositionLost among them."""
-    found = Following(journal, store, states)
-    accessor = store.accessor(next(iter(states)))
-    assert isinstance(accessor, CanFeed)
-    found.read(accessor, until, progress)
-    return found
+from evsync.projections.reader import Reader
+from evsync.projections.replicas import Quarantined, Replica, Replicas, binding_state, set_position
+from evsync.projections.staging import Progress
+from evsync.projections.steps import CHANGED, DELETED, EMPTIED, Local, Step, names_of, place, values_of
+from evsync.values import encode
 
 
 def enter_feed(
@@ -256,36 +85,6 @@ def _stand_still(ingests: Mapping[str, Ingest], at: Mapping[str, str | None]) ->
             )
 
 
-def place(position: str) -> str:
-    """What of a position says which is the later one."""
-    return position.partition(" ")[0]
-
-
-def _bare(fed: Fed, kind: int, key: str | None, id: Local | None, was: Local | None) -> Step:
-    at, by = moment_of(fed.changed_at), fed.changed_by
-    return Step("", fed.type, fed.position, fed.whole, fed.own, kind, key, id, was, None, None, None, False, at, by, _made(fed))  # fmt: skip
-
-
-def _made(fed: Fed) -> str:
-    return fed.made or place(fed.position)
-
-
-def _key(reader: Reader, name: dict[str, Any]) -> str | None:
-    binding = reader.binding
-    if not name:
-        return None
-    if any(field.name in binding.key for field in binding.translated):  # in the journal it holds their keys
-        return reader.key_of((*[None] * HEADER, *(name.get(local, ABSENT) for local in binding.locals)))
-    parts = []
-    for field, local in zip(binding.key, binding.key_locals, strict=True):
-        conversion = binding.convert.get(field)
-        type_name = binding.local_types[local] if conversion is None else conversion.type
-        typed = name[local]
-        wire = dump(type_name, typed) if conversion is None else conversion.wire_of(typed)
-        parts.append(key_text(type_name, wire))
-    return join_key(parts)
-
-
 class _Entering:
     """Enters steps in batches of one type in which no record comes twice, as each is decided by what the one before
     has left."""
@@ -330,7 +129,7 @@ class _Entering:
         """A record under a key that is another one's name, though that one has given it up."""
         self._aside.add(step.number)
         ingest.counts.quarantined += 1
-        row = dict(zip(_names(ingest.reader, step), _values(step), strict=True))
+        row = dict(zip(names_of(ingest.reader, step), values_of(step), strict=True))
         error = (
             f"its key {replica.key!r} is the name of another record, the one with the id {replica.id!r}, since that"
             " was first seen under it: give one of the two another key"
@@ -451,7 +250,7 @@ def _contents(ingest: Ingest, replicas: Collection[Replica]) -> dict[str, Fields
 
 def _filled(reader: Reader, step: Step, before: Fields) -> Step:
     """The step with the values that the feed has left out."""
-    told = dict(zip(_names(reader, step), _values(step), strict=True))
+    told = dict(zip(names_of(reader, step), values_of(step), strict=True))
     names = [name for name in reader.binding.names if name in told or name in before]
     content = {name: told[name] if name in told else before[name] for name in names}
     return step._replace(
@@ -459,16 +258,6 @@ def _filled(reader: Reader, step: Step, before: Fields) -> Step:
         text=encode(list(content.values())).decode(),
         fingerprint=reader.fingerprint_of(content),
     )
-
-
-def _names(reader: Reader, step: Step) -> Sequence[str]:
-    names: Sequence[str] = reader.binding.names if step.names is None else decode(step.names)
-    return names
-
-
-def _values(step: Step) -> Sequence[Any]:
-    values: Sequence[Any] = decode(step.text or "[]")
-    return values
 
 
 def _known(replicas: Replicas, batch: Sequence[Step]) -> dict[str, Replica]:

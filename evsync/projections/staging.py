@@ -48,7 +48,7 @@ class Staged(msgspec.Struct):
     gone: int = 0
     moved: list[tuple[int | str | None, int]] = []  # (id, replica row): equal content under another id
     bad: list[Quarantined] = []
-    by_feed: bool = False  # `different` holds steps (see feeding.Step)
+    by_feed: bool = False  # `different` holds steps (see steps.Step)
     emptied: bool = False  # the feed told that all records were deleted at once
     position: str | None = None  # up to where the store's own feed was read, if it has one
     changed: int = 0  # how many known records hold something else now
