@@ -18,6 +18,7 @@ from uuid import UUID
 import pymysql
 import pytest
 from mariadb_server import MariaDbServer, ask, connected, fresh_database
+from one_table import bound, create, delete, rows, update
 from projects import sql, synchronizer
 
 from accessors import sql_dialect
@@ -114,29 +115,9 @@ def make(database: str) -> Make:
             run(database, *statements)
         places = {"t": PlaceSpec(options=options)} if options else {}
         store = Store("crm", database, places=places, accessor=accessor)
-        keys = (key,) if isinstance(key, str) else key
-        types = dict.fromkeys(keys, "str") | fields
-        at, by = (name if types.pop(name, None) else None for name in ("changed_at", "changed_by"))
-        store.bind(Binding("t", keys, tuple(Field(n, n, types[n]) for n in sorted(types)), id, at, by))
-        return store
+        return bound(store, key, id, **fields)
 
     return made
-
-
-def rows(store: Store) -> list[Row]:
-    return [row for batch in accessor.scan(store, "t") for row in batch]
-
-
-def create(**values: Any) -> Change:
-    return Change("create", None, {"k": values.get("k")}, values, always("write"))
-
-
-def update(id: int | str | None, name: Mapping[str, Any], **values: Any) -> Change:
-    return Change("update", id, dict(name), values, always("write"))
-
-
-def delete(id: int | str | None, **name: Any) -> Change:
-    return Change("delete", id, name, {}, always("write"))
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from postgres_server import PostgresServer, fresh_database
+from postgres_server import PostgresServer
 from projects import did, synchronizer
+from store_kinds import postgres_database
 
 from accessors import postgres_feed as feed
 from evsync import Data
@@ -36,13 +37,8 @@ ROWS = "INSERT INTO person (email, name) VALUES ('ann', 'Ann'), ('ben', 'Ben')"
 
 @pytest.fixture
 def database() -> Iterator[str]:
-    with fresh_database() as url:
+    with postgres_database() as url:
         yield url
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(
-                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
-                " WHERE database = current_database()"
-            )
 
 
 def run(url: str, *statements: str) -> list[Any]:

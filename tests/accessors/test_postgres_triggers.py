@@ -10,8 +10,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from postgres_server import fresh_database
 from projects import did, synchronizer
+from store_kinds import postgres_database
 from test_postgres_capture import CONFIG as BY_LOG
 from test_postgres_capture import ROWS, TABLE, quiet, run, steps
 
@@ -28,13 +28,8 @@ QUEUE = "evsync._evsync_crm_queue"
 
 @pytest.fixture
 def database() -> Iterator[str]:
-    with fresh_database() as url:
+    with postgres_database() as url:
         yield url
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(
-                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
-                " WHERE database = current_database()"
-            )
 
 
 @pytest.fixture

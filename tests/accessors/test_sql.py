@@ -16,17 +16,18 @@ from typing import Any, ClassVar
 import psycopg
 import pytest
 from mariadb_server import fresh_database as fresh_mariadb
+from one_table import bound, create, rows
 from postgres_server import fresh_database as fresh_postgres
 from projects import sql
 
 from accessors import sql_dialect
 from accessors.sql import SqlAccessor
-from evsync.accessor import HEADER, Change, Row
-from evsync.binding import Binding, Description, Field, PlaceSpec
+from evsync.accessor import HEADER
+from evsync.binding import Binding, Description, PlaceSpec
 from evsync.data import Data
 from evsync.errors import ConfigError, EvsyncError, Refused, Retry, Unreachable
 from evsync.store import Store
-from evsync.testing.conformance import EDGES, THING, AccessorConformance, always, thing
+from evsync.testing.conformance import EDGES, THING, AccessorConformance, thing
 
 accessor = SqlAccessor()
 
@@ -130,17 +131,7 @@ def store_of(url: str, root: Path, *, options: Mapping[str, str] | None = None, 
     """A store with the type "t", whose key is the text k."""
     places = {"t": PlaceSpec(options=options)} if options else {}
     store = Store("db", url, root=root, places=places, accessor=accessor)
-    fields = {"k": "str"} | types
-    store.bind(Binding("t", ("k",), tuple(Field(name, name, fields[name]) for name in sorted(fields))))
-    return store
-
-
-def rows(store: Store) -> list[Row]:
-    return [row for batch in accessor.scan(store, "t") for row in batch]
-
-
-def create(**values: Any) -> Change:
-    return Change("create", None, {"k": values.get("k")}, values, always("write"))
+    return bound(store, **types)
 
 
 def test_a_relative_path_starts_at_the_stores_root(tmp_path: Path) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from one_table import bound, create, rows, update
 
 from accessors import sqlite_connection
 from accessors.sqlite import SqliteAccessor
-from evsync.accessor import HEADER, Change, Row
+from evsync.accessor import HEADER, Change
 from evsync.binding import Binding, Description, Field, PlaceSpec
 from evsync.data import Data
 from evsync.errors import BrokenStore, Refused, Retry, Unreachable
@@ -61,30 +62,14 @@ def make(tmp_path: Path) -> Make:
             connection.executescript(sql)
         places = {"t": PlaceSpec(options={"table": table})} if table else {}
         store = Store("crm", "sqlite:db", root=tmp_path, places=places, accessor=accessor)
-        keys = (key,) if isinstance(key, str) else key
-        types = dict.fromkeys(keys, "str") | fields
-        at, by = (name if types.pop(name, None) else None for name in ("changed_at", "changed_by"))
-        store.bind(Binding("t", keys, tuple(Field(n, n, types[n]) for n in sorted(types)), id, at, by))
-        return store
+        return bound(store, key, id, **fields)
 
     return made
-
-
-def rows(store: Store) -> list[Row]:
-    return [row for batch in accessor.scan(store, "t") for row in batch]
 
 
 def run(store: Store, sql: str) -> list[Any]:
     with closing(sqlite3.connect(store.path)) as connection, connection:
         return connection.execute(sql).fetchall()
-
-
-def create(**values: Any) -> Change:
-    return Change("create", None, {"k": values.get("k")}, values, always("write"))
-
-
-def update(id: int | str | None, name: Mapping[str, Any], **values: Any) -> Change:
-    return Change("update", id, dict(name), values, always("write"))
 
 
 # -- what a record is called ----------------------------------------------------------------------------
