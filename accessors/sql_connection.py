@@ -82,8 +82,9 @@ def savepoint(connection: Connection) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with suppress(exc.SQLAlchemyError):  # what went wrong may have ended the transaction as well
-            point.rollback()
+        with suppress(exc.SQLAlchemyError):
+            if point.is_active:  # what went wrong may have ended the transaction as well
+                point.rollback()
         raise
     point.commit()
 

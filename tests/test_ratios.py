@@ -7,6 +7,7 @@ these tasks several times slower does.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -34,15 +35,22 @@ def test_no_task_has_become_several_times_slower(tmp_path: Path, monkeypatch: py
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import ratios
 
-    rows = ratios.lay_out(tmp_path, ROWS)
-    assert rows == ROWS
-    table, size = ratios.measure(tmp_path, rows, 2, False, lambda text: None)
-    start = table.seconds["start"]
-    slow = {}
-    for (one, other), bound in BOUNDS.items():
-        found = [table.seconds[name] - (0 if name.startswith("floor") else start) for name in (one, other)]
-        if found[0] / found[1] > bound:
-            slow[one, other] = found[0] / found[1]
+    slow: dict[tuple[str, str], float] = {}
+    for attempt in range(3):  # what else the machine does may hit one task and not the one it is compared with
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        assert ratios.lay_out(folder, ROWS) == ROWS
+        table, size = ratios.measure(folder, ROWS, 2, False, lambda text: None)
+        assert size < JOURNAL
+        found = {pair: ratio(table.seconds, *pair) for pair in BOUNDS}
+        slow = {pair: found[pair] for pair in slow or BOUNDS if found[pair] > BOUNDS[pair]}
+        if not slow:
+            break
     assert not slow, slow
-    assert size < JOURNAL
     sys.modules.pop("ratios", None)
+
+
+def ratio(seconds: Mapping[str, float], one: str, other: str) -> float:
+    start = seconds["start"]
+    took = [seconds[name] - (0 if name.startswith("floor") else start) for name in (one, other)]
+    return took[0] / took[1]
