@@ -36,7 +36,9 @@ def test_no_task_has_become_several_times_slower(tmp_path: Path, monkeypatch: py
     import ratios
 
     slow: dict[tuple[str, str], float] = {}
-    for attempt in range(3):  # what else the machine does may hit one task and not the one it is compared with
+    for attempt in range(
+        3
+    ):  # what else the machine does may hit one task and not the one it is compared with
         folder = tmp_path / str(attempt)
         folder.mkdir()
         assert ratios.lay_out(folder, ROWS) == ROWS
