@@ -105,12 +105,14 @@ def cursor(journal: Journal, store: Store) -> int:
     return min((0 if state is None else state.cursor for state in states), default=0)
 
 
-def show(journal: Journal, stores: Iterable[Store], type: str, key: str, at: str | None) -> Document:
-    """The document of `evsync show`. Raises NotFound for a record that the journal never saw."""
+def show(
+    journal: Journal, stores: Iterable[Store], type: str, key: str, at: str | None, names: Sequence[str]
+) -> Document:
+    """The document of `evsync show`. Raises NotFound for a record that the journal never saw (see `check_key`)."""
     upto = None if at is None else query.position(journal, at)
     seq, fields, shown = query.state(journal, type, key, upto)
     if seq == 0:
-        check_key(journal, type, key)
+        check_key(journal, type, key, names)
     replicas = []
     quarantined = []
     for store in stores:
@@ -150,11 +152,11 @@ def show(journal: Journal, stores: Iterable[Store], type: str, key: str, at: str
     }
 
 
-def blame(journal: Journal, type: str, key: str) -> Document:
-    """The document of `evsync blame`. Raises NotFound for a record that the journal never saw."""
+def blame(journal: Journal, type: str, key: str, names: Sequence[str]) -> Document:
+    """The document of `evsync blame`. Raises NotFound for a record that the journal never saw (see `check_key`)."""
     fields = query.blame(journal, type, key)
     if not fields:
-        check_key(journal, type, key)
+        check_key(journal, type, key, names)
     return {"type": type, "key": key, "fields": fields}
 
 
@@ -172,10 +174,25 @@ def _key_in(mapping: Mapping[str, Any] | None, row: Mapping[str, Any]) -> str | 
     return join_key(parts)
 
 
-def check_key(journal: Journal, type: str, key: str) -> None:
-    """Raises NotFound for a record that the journal never saw."""
-    if key not in journal.heads(type, [key]):
-        raise NotFound(
-            f"the journal knows no {type} {key!r}",
-            nearest(key, query.similar_keys(journal, type, key)) or f"see: evsync log {type}",
-        )
+def check_key(journal: Journal, type: str, key: str, names: Sequence[str]) -> None:
+    """Raises NotFound for a record that the journal never saw. `names`: the fields of which keys are made."""
+    if key in journal.heads(type, [key]):
+        return
+    first = _first_called(journal, type, key, names)
+    if first is not None:
+        hint = f"that is how {first!r} is called since its key was edited; records keep their first one"
+    else:
+        hint = nearest(key, query.similar_keys(journal, type, key)) or f"see: evsync log {type}"
+    raise NotFound(f"the journal knows no {type} {key!r}", hint)
+
+
+def _first_called(journal: Journal, type: str, key: str, names: Sequence[str]) -> str | None:
+    """The key under which a record stands in the journal whose fields make up this one now."""
+    kinds = frozen_types(journal, type)
+    for first, head in journal.heads(type, query.changed_in(journal, type, names)).items():
+        fields = head.fields or {}
+        if all(name in kinds and fields.get(name) is not None for name in names) and key == join_key(
+            [key_text(kinds[name], fields[name]) for name in names]
+        ):
+            return first
+    return None

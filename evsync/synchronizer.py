@@ -247,7 +247,9 @@ class Synchronizer:
         check(choice)
         journal = self.journal(create=False)
         audit.check_names(journal, self.types, self.stores, type)
-        audit.check_key(journal, type, key)  # before a journal that is not there would be created
+        audit.check_key(
+            journal, type, key, self._key_of(type)
+        )  # before a journal that is not there would be created
         journal = self.journal(create=not dry_run)
         spec = self.types.get(type)
         with journal.rehearsal() if dry_run else nullcontext():
@@ -313,13 +315,17 @@ class Synchronizer:
         """A record, now or at a position or time, and who holds it. Raises NotFound."""
         journal = self.journal(create=False)
         audit.check_names(journal, self.types, self.stores, type)
-        return audit.show(journal, self.stores.values(), type, key, None if at is None else str(at))
+        stores = self.stores.values()
+        return audit.show(journal, stores, type, key, None if at is None else str(at), self._key_of(type))
 
     def blame(self, type: str, key: str) -> Document:
         """Per field of a record: its value, since when, from which store, by whom. Raises NotFound."""
         journal = self.journal(create=False)
         audit.check_names(journal, self.types, self.stores, type)
-        return audit.blame(journal, type, key)
+        return audit.blame(journal, type, key, self._key_of(type))
+
+    def _key_of(self, type: str) -> Sequence[str]:
+        return self.types[type].key if type in self.types else ()
 
     def conflicts(
         self,
@@ -333,7 +339,7 @@ class Synchronizer:
         journal = self.journal(create=False)
         audit.check_names(journal, self.types, {**self.stores, OWN: None}, type, store)
         if type is not None and key is not None:
-            audit.check_key(journal, type, key)
+            audit.check_key(journal, type, key, self._key_of(type))
         return conflicts.conflicts(journal, type, key, store, only_open)
 
     def failures(self, store: str | None = None) -> Iterator[Document]:

@@ -123,7 +123,9 @@ def cell(value: Any, width: int = CELL) -> str:
 
 def size(bytes: int | None) -> str | None:
     """Bytes as a person reads them: "12.5 MB"; None where nobody knows."""
-    return None if bytes is None else f"{bytes / 1_000_000:,.1f} MB"
+    if bytes is None:
+        return None
+    return f"{bytes / 1_000:,.1f} kB" if bytes < 1_000_000 else f"{bytes / 1_000_000:,.1f} MB"
 
 
 def style(text: str, colour: str, stream: TextIO | None = None) -> str:

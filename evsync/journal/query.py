@@ -5,7 +5,7 @@ All of them read the journal only. Documents are those of the command line's JSO
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -165,6 +165,17 @@ def shapes_with(journal: Journal, field: str) -> list[int]:
             (field,),
         )
     ]
+
+
+def changed_in(journal: Journal, type: str, names: Iterable[str]) -> list[str]:
+    """The keys of the records of which any of these fields was ever changed."""
+    shapes = {str(shape) for name in names for shape in shapes_with(journal, name)}
+    rows = journal.connection.execute(
+        "SELECT DISTINCT key FROM event WHERE type = ? AND op NOT IN ('create', 'delete', 'read')"
+        f" AND changed IN ({','.join(sorted(shapes))})",
+        (journal.known_name(type),),
+    )
+    return [row[0] for row in rows]
 
 
 def origin(journal: Journal, type: str, key: str, field: str) -> tuple[str, int | None, int | None]:

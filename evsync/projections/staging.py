@@ -18,7 +18,7 @@ import msgspec
 from evsync.accessor import Accessor, CanScan, Row
 from evsync.errors import BrokenStore, DuplicateKey, EvsyncError
 from evsync.journal.journal import Journal
-from evsync.journal.query import shapes_with
+from evsync.journal.query import changed_in
 from evsync.projections.expected import Expected
 from evsync.projections.identity import is_another
 from evsync.projections.merge import view
@@ -483,16 +483,7 @@ def quarantined(reader: Reader, bad: BadRow) -> Quarantined:
 
 def called_now(journal: Journal, type: str, reader: Reader, until: int | None) -> dict[str, str]:
     """The records whose key fields were changed after their key was minted: what stands there → the key."""
-    shapes = {str(shape) for name in reader.binding.key for shape in shapes_with(journal, name)}
-    changed = [
-        key
-        for (key,) in journal.connection.execute(
-            "SELECT DISTINCT key FROM event WHERE type = ? AND op NOT IN ('create', 'delete', 'read')"
-            f" AND changed IN ({','.join(sorted(shapes))})",
-            (journal.known_name(type),),
-        )
-    ]
-    heads = journal.heads(type, changed, until)
+    heads = journal.heads(type, changed_in(journal, type, reader.binding.key), until)
     named = {reader.key_in(head.fields): key for key, head in heads.items() if head.fields is not None}
     return {name: key for name, key in named.items() if name != key}
 

@@ -365,6 +365,24 @@ def test_blame(synced: Project) -> None:
     assert "'Anna'" in synced("blame", "contact", ANN).out
 
 
+def test_a_record_that_is_looked_for_under_an_edited_key(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write(
+        "evsync.toml",
+        '[types.p]\nkey = ["email"]\n[stores.crm]\nurl = "sqlite:crm.db"\n[stores.crm.types.p]\n',
+    )
+    project.sql("create table p (id integer primary key, email text unique)")
+    project.sql("insert into p (email) values (?)", ANN)
+    project("ingest")
+    project.sql("update p set email = 'anna@example.com'")
+    project("ingest")
+    for command in (["show"], ["blame"], ["conflicts"], ["resolve", "--keep"]):
+        ended = project(*command, "p", "anna@example.com")
+        assert ended.code == 1
+        assert f"that is how '{ANN}' is called since its key was edited" in ended.err
+    assert project("show", "p", "ann@example.co").err.endswith(f"hint: did you mean '{ANN}'?\n")
+
+
 def test_diff(synced: Project) -> None:
     ended = synced("diff", "crm", "--json")
     assert (ended.code, ended.json) == (0, {"differences": []})
