@@ -83,7 +83,8 @@ def savepoint(connection: Connection) -> Iterator[None]:
         yield
     except BaseException:
         with suppress(exc.SQLAlchemyError):
-            if point.is_active:  # what went wrong may have ended the transaction as well
+            # What went wrong may have ended the transaction as well.
+            if connection.sql.get_nested_transaction() is point:
                 point.rollback()
         raise
     point.commit()

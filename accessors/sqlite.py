@@ -17,7 +17,7 @@ from accessors.sqlite_connection import connected, reading, writable, writing
 from accessors.sqlite_loading import Loading, can_be_loaded
 from accessors.sqlite_records import Records
 from accessors.sqlite_writing import Writing, applied
-from accessors.tables import TableAccessor, capture_mode, scan_from, told
+from accessors.tables import TableAccessor, scan_from, told
 from accessors.waiting import changing
 from evsync.accessor import (
     Captured,
@@ -34,8 +34,6 @@ from evsync.accessor import (
 from evsync.binding import Description
 from evsync.errors import Retry, StoreError, Unreachable
 from evsync.store import Store
-
-MODES = ("auto", "triggers", "scan")
 
 
 class SqliteAccessor(TableAccessor):
@@ -89,7 +87,7 @@ class SqliteAccessor(TableAccessor):
 
     def feeds(self, store: Store, type: str) -> bool:
         """See evsync.accessor.CanFeed."""
-        if mode(store, type) == "scan" or not store.path.is_file():
+        if feed.mode(store, type) == "scan" or not store.path.is_file():
             return False
         with reading(store) as connection:
             return feed.is_captured(connection, store, type)
@@ -193,11 +191,6 @@ class SqliteAccessor(TableAccessor):
         except StoreError as error:
             return told(error)
         return None
-
-
-def mode(store: Store, type: str) -> str:
-    """How changes are to be found, as configured. Raises ConfigError."""
-    return capture_mode(store, type, MODES)
 
 
 def _writable(connection: sqlite3.Connection, store: Store, type: str) -> Records:

@@ -12,6 +12,7 @@ from accessors.sqlite_capture import DELETED, IN_THE_WAY, Captured
 from accessors.sqlite_connection import text
 from accessors.sqlite_schema import Table, quoted
 from accessors.sqlite_values import native
+from accessors.tables import capture_mode
 from evsync.accessor import Captured as State
 from evsync.accessor import Fed, Missed, Reached
 from evsync.binding import Binding
@@ -19,6 +20,8 @@ from evsync.errors import BadValue, PositionLost
 from evsync.store import Store
 
 BATCH = 1000
+
+MODES = ("auto", "triggers", "scan")
 
 
 def position_at(number: int, token: str) -> str:
@@ -97,9 +100,14 @@ def is_captured(connection: sqlite3.Connection, store: Store, type: str) -> bool
     return _captured(capture.tables(connection), schema.table_name(store, type)) is not None
 
 
+def mode(store: Store, type: str) -> str:
+    """How changes are to be found, as configured. Raises ConfigError."""
+    return capture_mode(store, type, MODES)
+
+
 def status(connection: sqlite3.Connection, store: Store) -> State:
     """How the capture of a store stands."""
-    asked = str(store.option(next(iter(store.types), ""), "capture", "auto"))
+    asked = mode(store, next(iter(store.types), ""))
     way = f"evsync capture install {store.name}"
     lacking = capture.lacking(connection)
     if lacking is not None:

@@ -71,9 +71,10 @@ class Watching:
         self._ended = True
         self._event.set()
 
-    def run(self) -> None:
-        """Raises Unreachable if another process watches already."""
+    def run(self, begun: Callable[[], None] = lambda: None) -> None:
+        """`begun` is called once it is certain that nobody else watches. Raises Unreachable if another process does."""
         with watching_alone(self._synchronizer.path):
+            begun()
             threads = [
                 threading.Thread(target=self._wait, args=(store,), name=f"evsync-{store.name}", daemon=True)
                 for store in self._synchronizer.stores.values()

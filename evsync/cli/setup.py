@@ -93,11 +93,13 @@ def doctor(config: ConfigOption = None, json: JsonOption = False, debug: DebugOp
                 for check in document["checks"]
             ),
         )
-        for check in document["checks"]:
-            if not check["ok"]:
-                output.failure(
-                    f"{check['store'] or 'journal'}: {check['detail'] or check['check']}", check["hint"] or ""
-                )
+        wrong = (
+            (f"{check['store'] or 'journal'}: {check['detail'] or check['check']}", check["hint"] or "")
+            for check in document["checks"]
+            if not check["ok"]
+        )
+        for message, hint in dict.fromkeys(wrong):  # what is wrong with all types of a store is told once
+            output.failure(message, hint)
         if document["ok"]:
             output.line(output.style("all is well", "green"))
     return 0 if document["ok"] else 1

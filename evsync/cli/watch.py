@@ -39,8 +39,7 @@ def watch(
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
-        output.say(f"watching {', '.join(synchronizer.stores)}; Ctrl-C ends it")
-        watching.run()
+        watching.run(lambda: output.say(f"watching {', '.join(synchronizer.stores)}; Ctrl-C ends it"))
     return 130 if signal.SIGINT in ended_by else 0
 
 

@@ -433,6 +433,16 @@ def test_verify(synced: Project) -> None:
 # -- doctor ------------------------------------------------------------------------------------------------
 
 
+def test_what_doctor_finds_wrong_with_all_of_a_store_is_told_once(project: Project) -> None:
+    more = '[types.person]\nkey = ["email"]\n[stores.crm.types.person]\ntable = "customers"\n'
+    wrong = CONFIG.replace('"sqlite:crm.db"', '"sqlite:crm.db"\ncapture = "triggerz"')
+    project.write("evsync.toml", wrong + more)
+    ended = project("doctor")
+    assert ended.code == 1
+    assert ended.out.count("BAD") > 1
+    assert ended.err.count("error: crm: ") == 1
+
+
 def test_doctor(synced: Project) -> None:
     ended = synced("doctor", "--json")
     assert ended.code == 0
