@@ -3,13 +3,13 @@ changes are captured."""
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from accessors.sql_errors import number_of, said_by, where_of
+from accessors.tables import project_of
 from evsync.errors import Unreachable
 from evsync.store import Store
 
@@ -30,7 +30,7 @@ _DENIED: Final = 1142
 
 def who(store: Store) -> str:
     """As whom a store is written: two projects that write to one database see what the other one does."""
-    return f"{store.name} {sha256(str(store.root.resolve()).encode()).hexdigest()[:16]}"[-190:]
+    return f"{store.name} {project_of(store)}"[-190:]
 
 
 def is_there(connection: sa.Connection) -> bool:

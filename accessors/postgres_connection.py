@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 from urllib.parse import unquote
 
+from accessors.tables import project_of
 from evsync.errors import BrokenStore, ConfigError, Refused, Retry, StoreError, Unreachable
 from evsync.store import Store
 from evsync.urls import without_password
@@ -101,9 +102,10 @@ def slot_name(connection: Connection, store: Store) -> str:
     return _named_slot(store) or _plain(f"evsync_{connection.info.dbname}_{store.name}", 63)
 
 
-def mark_of(slot: str) -> str:
-    """What our own transactions put into the log, so that who follows that slot knows them again."""
-    return f"evsync {slot}"
+def mark_of(slot: str, store: Store) -> str:
+    """What our own transactions put into the log, so that who follows that slot knows them again. Another project is somebody
+    else, even if it calls the store the same."""
+    return f"evsync {slot} {project_of(store)}"
 
 
 def queue_name(store: Store) -> str:
@@ -157,7 +159,7 @@ def _is_followed(connection: Connection, store: Store) -> bool:
     found = connection.execute(
         f"SELECT ({_QUEUE_SCHEMA}), (SELECT pg_logical_emit_message(true, $2, '')"
         " FROM pg_replication_slots WHERE slot_name = $3)".encode(),
-        [state_name(store), mark_of(slot), slot],
+        [state_name(store), mark_of(slot, store), slot],
     ).fetchone()
     return found is not None and found != (None, None)
 

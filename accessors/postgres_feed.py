@@ -129,6 +129,7 @@ def _followed(
     """The changes; and for each transaction of which nothing is told, where it ended."""
     relations: dict[int, Relation] = {}
     transaction, own = Begin(0, datetime.min.replace(tzinfo=UTC), 0), False
+    mark = mark_of(name, store)
     held: Fed | None = None  # until it is known whether it is the last of its transaction
     for _, data in stream(store, name, name, begin, target):
         one = said(data)
@@ -165,7 +166,7 @@ def _followed(
                         f"{reading.records}: the log does not tell the column {lacking!r}",
                     )
         elif isinstance(one, Message):
-            own = own or one.prefix == mark_of(name)
+            own = own or one.prefix == mark
 
 
 class _Reading:

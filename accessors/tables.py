@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from hashlib import sha256
 from typing import Any, Protocol, TypeVar
 
 from accessors.applying import Action
@@ -127,6 +128,11 @@ def capture_mode(store: Store, type: str, modes: Sequence[str]) -> str:
             nearest(found, modes) or f"the ways are: {', '.join(modes)}",
         )
     return found
+
+
+def project_of(store: Store) -> str:
+    """By what two projects are told apart that work with one database: where they lie."""
+    return sha256(str(store.root.resolve()).encode()).hexdigest()[:16]
 
 
 def told(error: StoreError) -> str:

@@ -532,13 +532,14 @@ def _publication(database: str) -> str:
     return str(name)
 
 
+@pytest.mark.parametrize("capture", ['capture = "wal"\nslot = "other"', 'capture = "scan"'])
 def test_what_another_project_writes_is_somebody_elses_change(
-    open_: Any, tmp_path: Path, database: str
+    open_: Any, tmp_path: Path, database: str, capture: str
 ) -> None:
     sync = open_()
     sync.stores["crm"].update(Data("person", {"email": "ann", "name": "Mine"}))
     (tmp_path / "other").mkdir()
-    config = CONFIG.replace("{url}", database).replace('capture = "wal"', 'capture = "wal"\nslot = "other"')
+    config = CONFIG.replace("{url}", database).replace('capture = "wal"', capture)
     with synchronizer(tmp_path / "other", config) as other:
         assert other.ingest()["ok"]
         other.stores["crm"].update(Data("person", {"email": "ann", "name": "Theirs"}))
