@@ -112,8 +112,8 @@ class SqliteAccessor(TableAccessor):
         """Take out of the queue what is journalled. If the file is busy just now, the next time will do."""
         with suppress(Retry), writing(store) as connection:
             if capture.is_installed(connection):
-                number = feed.number_of(position)
-                connection.execute(f"DELETE FROM {capture.QUEUE} WHERE n <= ?", (number,))
+                told = feed.captured_tables(connection, store)
+                capture.prune(connection, told, feed.number_of(position))
 
     def install(self, store: Store) -> list[str]:
         """Set up the queue and the triggers. Raises Unreachable for what has no key, or is no table."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from accessors.sqlite_schema import Table, load, quoted
@@ -187,6 +187,49 @@ def token(connection: sqlite3.Connection) -> str:
     return found
 
 
+def prune(connection: sqlite3.Connection, names: Collection[str], number: int) -> None:
+    """Take out of the queue what was told of these tables, up to a place in it, and put down how far. What others were not told
+    stays. Inside the caller's write transaction."""
+    marks = ", ".join("?" * len(names))
+    gone = connection.execute(
+        f"SELECT tbl, max(n) FROM {QUEUE} WHERE n <= ? AND tbl IN ({marks}) GROUP BY tbl", (number, *names)
+    ).fetchall()
+    if not gone:
+        return
+    _note_reaches(connection)
+    connection.execute(f"DELETE FROM {QUEUE} WHERE n <= ? AND tbl IN ({marks})", (number, *names))
+    connection.executemany(
+        f"UPDATE {TABLES} SET pruned = ? WHERE tbl = ?", [(last, name) for name, last in gone]
+    )
+
+
+class Reach(NamedTuple):
+    """How far back the queue tells of a table. `pruned`: the last change that was taken out of it; `since`: where it stood when the
+    triggers were set up last."""
+
+    pruned: int = 0
+    since: int = 0
+
+
+def reaches(connection: sqlite3.Connection) -> dict[str, Reach]:
+    """The same of each table."""
+    if _unnoted(connection):
+        return {}
+    found = connection.execute(f"SELECT tbl, coalesce(pruned, 0), coalesce(since, 0) FROM {TABLES}")
+    return {table: Reach(pruned, since) for table, pruned, since in found}
+
+
+def _unnoted(connection: sqlite3.Connection) -> list[str]:
+    there = {row[1] for row in connection.execute(f"PRAGMA table_info({TABLES})")}
+    return [column for column in Reach._fields if column not in there]
+
+
+def _note_reaches(connection: sqlite3.Connection) -> None:
+    """Make room for them, also where the capture was set up by an evsync that noted none."""
+    for column in _unnoted(connection):
+        connection.execute(f"ALTER TABLE {TABLES} ADD COLUMN {column}")
+
+
 def last(connection: sqlite3.Connection) -> int:
     """The highest number that was ever in the queue."""
     row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (QUEUE,)).fetchone()
@@ -219,9 +262,10 @@ def install(connection: sqlite3.Connection, wanted: Sequence[tuple[Table, tuple[
         done += [f"dropped, as it was there by half: {left}" for left in uninstall(connection)]
         connection.execute(f"CREATE TABLE {QUEUE} (n INTEGER PRIMARY KEY AUTOINCREMENT, tbl, op, at, o0, v0)")
         connection.execute(f"CREATE TABLE {TABLES} (tbl PRIMARY KEY, columns, identity, triggers)")
-        connection.execute(f"INSERT INTO {TABLES} VALUES ('', ?, NULL, NULL)", (secrets.token_hex(4),))
+        connection.execute(f"INSERT INTO {TABLES} (tbl, columns) VALUES ('', ?)", (secrets.token_hex(4),))
         done.append(f"the queue {QUEUE}")
-    known = tables(connection)
+    _note_reaches(connection)
+    known, told = tables(connection), reaches(connection)
     for table, identity in wanted:
         before = next((one for name, one in known.items() if name.lower() == table.name.lower()), None)
         if before is not None and set(identity) <= set(before.identity) and not amiss(connection, before):
@@ -236,10 +280,16 @@ def install(connection: sqlite3.Connection, wanted: Sequence[tuple[Table, tuple[
             connection.execute(sql)
         if before is not None:  # maybe under its name in other letters
             connection.execute(f"DELETE FROM {TABLES} WHERE tbl = ?", (before.table,))
+        # A place of its own, behind all that was read before.
+        since = connection.execute(f"INSERT INTO {QUEUE} (tbl) VALUES ('')").lastrowid
+        connection.execute(f"DELETE FROM {QUEUE} WHERE n = ?", (since,))
         connection.execute(
-            f"INSERT INTO {TABLES} VALUES (?, ?, ?, ?)",
-            (table.name, json.dumps(captured.columns), json.dumps(identity), json.dumps(captured.triggers)),
-        )
+            f"INSERT INTO {TABLES} (tbl, columns, identity, triggers, pruned, since) VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                table.name, json.dumps(captured.columns), json.dumps(identity), json.dumps(captured.triggers),
+                told.get(table.name if before is None else before.table, Reach()).pruned, since,
+            ),
+        )  # fmt: skip
         done.append(f"triggers on {table.name}")
     return done
 

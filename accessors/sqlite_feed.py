@@ -60,15 +60,25 @@ def changes(
                 f"go on by comparing: evsync ingest {store.name} --accept-gap",
             )
     end = end if until is None else number_of(until)
-    tables = capture.tables(connection)
+    tables, reaches = capture.tables(connection), capture.reaches(connection)
     readers: dict[str, list[_Reading]] = {}
     for type in since:
         captured = _captured(tables, schema.table_name(store, type))
         assert captured is not None
+        reach = reaches.get(captured.table, capture.Reach())
+        if reach.pruned > number_of(since[type]):
+            raise PositionLost(
+                f"store {store.name!r}, type {type!r}: changes of {captured.table!r} were taken out of the queue in {store.path} by"
+                " another evsync or for another store, or the journal is an older one; what they were cannot be told any more",
+                f"go on by comparing: evsync ingest {store.name} --accept-gap; of those that read one table only one can use its"
+                ' triggers: set capture = "scan" for the others',
+            )
         table = schema.existing(connection, store, type)
         reading = _Reading(connection, store.binding(type), table, captured, number_of(since[type]))
         readers.setdefault(captured.table, []).append(reading)
         why = capture.amiss(connection, captured)
+        if why is None and reach.since > number_of(since[type]):
+            why = "its triggers were set up again since"
         if why is not None:
             yield Missed(type, f"store {store.name!r}, table {captured.table!r}: {why}")
     connection.text_factory = text
@@ -86,6 +96,13 @@ def changes(
                 if fed is not None:
                     yield fed
     yield Reached(position_at(end, token))
+
+
+def captured_tables(connection: sqlite3.Connection, store: Store) -> list[str]:
+    """The tables of a store's types that are captured, as they are called in the queue."""
+    tables = capture.tables(connection)
+    found = (_captured(tables, schema.table_name(store, type)) for type in store.types)
+    return [one.table for one in found if one is not None]
 
 
 def _captured(tables: Mapping[str, Captured], name: str) -> Captured | None:
@@ -120,7 +137,10 @@ def status(connection: sqlite3.Connection, store: Store) -> State:
         return State("scan", True, "by comparing: an ingest sees the last state, not each step")
     tables = capture.tables(connection)
     held = {type: _captured(tables, schema.table_name(store, type)) for type in store.types}
-    waiting = connection.execute(f"SELECT count(*) FROM {capture.QUEUE}").fetchone()[0]
+    names = captured_tables(connection, store)
+    waiting = connection.execute(
+        f"SELECT count(*) FROM {capture.QUEUE} WHERE tbl IN ({', '.join('?' * len(names))})", names
+    ).fetchone()[0]
     captured = [type for type, found in held.items() if found is not None]
     for type, found in held.items():
         why = "its changes are not captured" if found is None else capture.amiss(connection, found)

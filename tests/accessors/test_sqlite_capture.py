@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -337,6 +338,114 @@ def test_what_was_journalled_is_taken_out_of_the_queue(open_: Any, path: Path) -
     assert sql(path, "SELECT count(*) FROM _evsync_queue") == [(2,)]
     sync.ingest()
     assert sql(path, "SELECT count(*) FROM _evsync_queue") == [(0,)]
+
+
+# -- others that read the same file ---------------------------------------------------------------------
+
+TWO_STORES = """
+[types.person]
+key = ["email"]
+[types.note]
+key = ["id"]
+[stores.crm]
+url = "sqlite:crm.db"
+capture = "triggers"
+[stores.crm.types.person]
+[stores.notes]
+url = "sqlite:crm.db"
+capture = "triggers"
+[stores.notes.types.note]
+"""
+
+
+def test_what_another_store_was_not_told_stays_in_the_queue(open_: Any, path: Path) -> None:
+    sync = open_(f"{TABLE}; CREATE TABLE note (id INTEGER PRIMARY KEY, name TEXT)", ROWS, TWO_STORES)
+    run(
+        path,
+        "UPDATE person SET name = 'A' WHERE id = 1",
+        "INSERT INTO note VALUES (7, 'x')",
+        "DELETE FROM note",
+    )
+    assert [store["waiting"] for store in sync.capture()["stores"]] == [1, 2]
+    sync.ingest(["crm"])
+    assert [store["waiting"] for store in sync.capture()["stores"]] == [0, 2]
+    sync.ingest(["notes"])
+    assert steps(sync) == [("update", "ann", "A"), ("create", "7", "x"), ("delete", "7", None)]
+    assert [store["waiting"] for store in sync.capture()["stores"]] == [0, 0]
+
+
+@pytest.fixture
+def neighbour(open_: Any, tmp_path: Path) -> Iterator[tuple[Synchronizer, Synchronizer]]:
+    """Two projects that read the same table."""
+    sync = open_()
+    (tmp_path / "other").mkdir()
+    with synchronizer(tmp_path / "other", CONFIG.replace("sqlite:crm.db", "sqlite:../crm.db")) as other:
+        other.ingest()
+        yield sync, other
+
+
+def test_what_another_project_took_out_of_the_queue_is_a_gap_and_not_missed_in_silence(
+    neighbour: tuple[Synchronizer, Synchronizer], path: Path
+) -> None:
+    sync, other = neighbour
+    run(path, "UPDATE person SET name = 'A' WHERE id = 1")
+    assert did(other.ingest(), "crm") == {"updated": 1}
+    report = sync.ingest()
+    assert report.exit_code == 3
+    assert "taken out of the queue" in report["stores"][0]["error"]
+    assert 'capture = "scan"' in report.hints["crm"]
+    assert did(sync.ingest(accept_gap=True), "crm") == {"updated": 1, "unchanged": 1}
+    assert quiet(sync)
+
+
+def test_what_another_project_set_up_again_is_compared(
+    neighbour: tuple[Synchronizer, Synchronizer], path: Path
+) -> None:
+    sync, other = neighbour
+    rebuild = [
+        "ALTER TABLE person RENAME TO old",
+        TABLE,
+        "INSERT INTO person SELECT * FROM old",
+        "DROP TABLE old",
+    ]
+    run(path, *rebuild, "UPDATE person SET name = 'unseen' WHERE id = 1")
+    assert other.ingest()["ok"]  # it sets up the triggers again
+    report = sync.ingest()
+    assert (report["ok"], report["stores"][0]["updated"]) == (True, 1)
+    assert steps(sync) == [("update", "ann", "unseen")]
+    assert quiet(sync)
+
+
+def test_a_journal_out_of_a_backup_does_not_miss_what_is_gone_from_the_queue(
+    open_: Any, path: Path, tmp_path: Path
+) -> None:
+    sync = open_()
+    sync.close()
+    shutil.copy(tmp_path / "evsync.db", tmp_path / "backup.db")
+    run(path, "UPDATE person SET name = 'A' WHERE id = 1")
+    with synchronizer(tmp_path, CONFIG) as now:
+        assert did(now.ingest(), "crm") == {"updated": 1}
+    for name in ("evsync.db-wal", "evsync.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    shutil.copy(tmp_path / "backup.db", tmp_path / "evsync.db")
+    with synchronizer(tmp_path, CONFIG) as then:
+        assert then.ingest().exit_code == 3
+        assert did(then.ingest(accept_gap=True), "crm") == {"updated": 1, "unchanged": 1}
+
+
+def test_a_capture_that_was_set_up_before_this_was_noted_goes_on(open_: Any, path: Path) -> None:
+    sync = open_()
+    run(
+        path,
+        "ALTER TABLE _evsync_capture DROP COLUMN pruned",
+        "ALTER TABLE _evsync_capture DROP COLUMN since",
+    )
+    for name in ("A", "B"):
+        run(path, f"UPDATE person SET name = '{name}' WHERE id = 1")
+        sync.ingest()
+    assert steps(sync) == [("update", "ann", "A"), ("update", "ann", "B")]
+    assert sql(path, "SELECT count(*) FROM _evsync_queue") == [(0,)]
+    assert quiet(sync)
 
 
 def test_a_rebuilt_table_is_compared_and_captured_again(open_: Any, path: Path) -> None:
