@@ -69,15 +69,14 @@ def _to_come(store: Store, state: Captured) -> Captured:
 
 def kept(store: Store, journal: Journal) -> dict[str, Any]:
     """What a store keeps for us, of which we follow the changes: how they are captured, the bytes that wait for us, and
-    what is amiss. The store is asked only if we follow it."""
-    told: dict[str, Any] = {"capture": None, "retained": None, "trouble": None}
+    what is amiss. Nothing of a store that is compared: it is not asked."""
     if capturer(store) is None or not _is_followed(store, journal):
-        return told
+        return {}
     try:
         state = standing(store, journal)
     except (StoreError, OSError, UsageError) as raised:
-        return told | {"trouble": as_store_error(raised, store).message}
-    return told | {
+        return {"capture": None, "retained": None, "trouble": as_store_error(raised, store).message}
+    return {
         "capture": state.mode,
         "retained": state.retained,
         "trouble": None if state.ok else state.detail,

@@ -275,7 +275,12 @@ class Synchronizer:
         """Append the inverse of an event, or of all events of a run; stores follow at the next replay. What was
         changed since is left as it is, as an open conflict. Raises NotFound or UsageError."""
         exists = not self.journal(create=False).missing
-        return undo(self.journal(create=exists and not dry_run), seq, run, actor=actor, dry_run=dry_run)
+        computed: dict[str, set[str]] = {}
+        for store in self.stores.values():
+            for type, place in store.places.items():
+                computed.setdefault(type, set()).update(place.read_only)
+        journal = self.journal(create=exists and not dry_run)
+        return undo(journal, seq, run, computed, actor=actor, dry_run=dry_run)
 
     # -- questions -------------------------------------------------------------------------------------
 

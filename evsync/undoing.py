@@ -7,7 +7,7 @@ The `base` of an undo event is the event that it undoes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -95,15 +95,22 @@ def _conflict(target: Target, prior: Fields | None, decision: Decision) -> dict[
 
 
 def undo(
-    journal: Journal, seq: int | None, of_run: int | None, *, actor: str | None, dry_run: bool
+    journal: Journal,
+    seq: int | None,
+    of_run: int | None,
+    computed: Mapping[str, Collection[str]],
+    *,
+    actor: str | None,
+    dry_run: bool,
 ) -> Report:
-    """Undo an event, or all events of a run, newest first. Raises NotFound or UsageError for one that cannot be."""
+    """Undo an event, or all events of a run, newest first. `computed`: by type, the fields that a store computes, which follow
+    when the others are undone. Raises NotFound or UsageError for one that cannot be."""
     if (seq is None) == (of_run is None):
         raise UsageError(
             "say what to undo: the position of an event, or a run", "evsync undo SEQ, or evsync undo --run N"
         )
     with journal.rehearsal() if dry_run else nullcontext():
-        undoing = _Undoing(journal, actor)
+        undoing = _Undoing(journal, computed, actor)
         if seq is not None:
             with journal.write():
                 undoing.batch([_target(journal, seq)])
@@ -115,11 +122,19 @@ def undo(
         return undoing.report(dry_run)
 
 
+def without_computed(prior: Fields | None, after: Fields | None, computed: Collection[str]) -> Fields | None:
+    """A record before an event, but with the values after it in these fields."""
+    if prior is None or after is None:
+        return prior
+    kept = {name: value for name, value in prior.items() if name not in computed}
+    return kept | {name: after[name] for name in computed if name in after}
+
+
 class _Undoing:
     """One run of `undo`."""
 
-    def __init__(self, journal: Journal, actor: str | None) -> None:
-        self.journal, self.actor = journal, actor
+    def __init__(self, journal: Journal, computed: Mapping[str, Collection[str]], actor: str | None) -> None:
+        self.journal, self.computed, self.actor = journal, computed, actor
         self.run: int | None = None
         self.first: int | None = None
         self.last: int | None = None
@@ -147,7 +162,13 @@ class _Undoing:
             **_named(head),
             **_named(prior),
         }
-        found = inverse(target, prior.fields, head.fields, head.seq, types)
+        before = without_computed(prior.fields, target.after.fields, self.computed.get(target.type, ()))
+        if same_record(before, target.after.fields) and not same_record(prior.fields, target.after.fields):
+            self.nothing = (
+                f"what event {target.seq} changed only flows from a store (read_only): change it there"
+            )
+            return
+        found = inverse(target, before, head.fields, head.seq, types)
         if found.nothing is not None:
             self.nothing = found.nothing
             return

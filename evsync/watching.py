@@ -150,26 +150,31 @@ class Watching:
             self._stopped(names, guard)
             return
         now = time.monotonic()
-        for entry in ingest["stores"]:
-            if entry["error"] is None:
-                self._trouble.over(entry["store"])
-            else:
-                self._trouble.met(entry["store"], now)
+        troubled = {entry["store"] for entry in ingest["stores"] if entry["error"] is not None}
         if ingest["last"] is None and ingest["ok"]:
             synchronizer.reuse_run(ingest)
         replay = Report(command="replay", ok=True, dry_run=False, run=None, stores=[])
         if first or ingest["last"] is not None or synchronizer.is_behind():
+            writable = [
+                name for name in synchronizer.stores if name not in troubled and self._trouble.due(name, now)
+            ]
             try:
-                replay = synchronizer.replay()
+                replay = synchronizer.replay(writable) if writable else replay
             except GuardTripped as guard:
                 self._stopped(names, guard)
                 return
+            troubled |= {entry["store"] for entry in replay["stores"] if entry["error"] is not None}
             if not any(
                 entry[name]
                 for entry in replay["stores"]
                 for name in ("created", "updated", "deleted", "failed")
             ):
                 synchronizer.reuse_run(replay)
+        for entry in (*ingest["stores"], *replay["stores"]):
+            if entry["store"] not in troubled:
+                self._trouble.over(entry["store"])
+        for name in troubled:
+            self._trouble.met(name, now)
         report = Report(command="sync", ok=ingest["ok"] and replay["ok"], ingest=ingest, replay=replay)
         report.hints = {**ingest.hints, **replay.hints}
         self._told(report)

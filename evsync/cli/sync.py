@@ -165,7 +165,7 @@ def status(config: ConfigOption = None, json: JsonOption = False, debug: DebugOp
         output.document(document)
         return 0
     stores = document["stores"]
-    follows = any(store["retained"] is not None for store in stores)
+    follows = any(store.get("retained") is not None for store in stores)
     output.line(f"the journal has {_count(document['head'], 'event')}")
     output.table(
         (
@@ -176,14 +176,14 @@ def status(config: ConfigOption = None, json: JsonOption = False, debug: DebugOp
             (
                 store["store"], store["role"], store["cursor"], store["behind"], store["conflicts"],
                 store["failures"], store["quarantined"], when(store["last_ingest"]), when(store["last_replay"]),
-                *([output.size(store["retained"])] if follows else []),
+                *([output.size(store.get("retained"))] if follows else []),
             )
             for store in stores
         ),
         right=("seen up to", "behind", "conflicts", "failures", "quarantined", "kept for us"),
     )  # fmt: skip
     for store in stores:
-        if store["trouble"] is not None:
+        if store.get("trouble") is not None:
             output.failure(f"{store['store']}: {store['trouble']}", f"evsync capture status {store['store']}")
     return 0
 

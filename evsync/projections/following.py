@@ -104,8 +104,7 @@ class Following:
         if type in self.told and isinstance(row[0], int | str):
             self.told[type].add(row[0])
         if record.id is None and was is not None and str(was) != record.key:
-            # Called by what stands in its key: another key is another record, as in a scan.
-            self._gone[type].add(was)
+            # Called by what stands in its key: another key is another record, as in a scan; but nothing was deleted.
             yield _bare(fed, DELETED, str(was), None, was)._replace(whole=False)
             was = None
         self._gone[type].discard(local)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from evsync.accessor import CanCreate, CanDescribe, CanLoad, CanNote
-from evsync.errors import EvsyncError, GuardTripped, Retry, Unreachable
+from evsync.errors import EvsyncError, GuardTripped, Refused, Retry, Unreachable
 from evsync.journal.event import Fields
 from evsync.journal.journal import Journal, clock
 from evsync.journal.query import open_conflicts
@@ -37,7 +37,6 @@ from evsync.projections.replicas import (
 from evsync.projections.staging import Progress
 from evsync.store import Store
 
-CONTENT = "evsync_content"
 _EVER = 2**63 - 1
 
 
@@ -100,7 +99,7 @@ class Projection:
         self.reader = reader_of(journal, store, type)
         self.state: BindingState | None = binding_state(journal, store.name, type)
         self.replicas = Replicas(journal, -1 if self.state is None else self.state.id)
-        self.table = table
+        self.table, self.contents = table, f"{table}_contents"
         self.again: list[str] = []
         self.waiting: dict[str, list[tuple[str, str]]] = {}  # of these, whom they wait for
         self.failed: set[str] = set()  # tried in this run already
@@ -138,8 +137,8 @@ class Projection:
             return
         if self.options.rebuild:
             self._create_if_missing()
-            load_contents(self.journal, self.store, self.type, state, CONTENT)
-            self._insert(f"SELECT key FROM temp.{CONTENT}")
+            load_contents(self.journal, self.store, self.type, state, self.contents)
+            self._insert(f"SELECT key FROM temp.{self.contents}")
             self._insert("SELECT key FROM replica WHERE binding = ?", self.replicas.binding)
             low, high = 0, self.until
         else:
@@ -210,7 +209,7 @@ class Projection:
         self.db.execute(f"INSERT OR IGNORE INTO temp.{self.table} {select}", values)
 
     def _guard_rebuild(self) -> None:
-        held = self.db.execute(f"SELECT count(*) FROM temp.{CONTENT}").fetchone()[0]
+        held = self.db.execute(f"SELECT count(*) FROM temp.{self.contents}").fetchone()[0]
         extra = sum(
             planned.step.action == "delete" for batch in self._batches(self.table) for planned in batch
         )
@@ -254,7 +253,7 @@ class Projection:
         actual: dict[str, Content] = {}
         if self.options.rebuild:
             for start in range(0, len(keys), 500):
-                actual.update(content_of(self.journal, CONTENT, keys[start : start + 500]))
+                actual.update(content_of(self.journal, self.contents, keys[start : start + 500]))
         older = self.journal.revisions(
             r.seq for key, r in replicas.items() if (h := heads.get(key)) is None or h.seq != r.seq
         )
@@ -468,8 +467,23 @@ class Projection:
                 steps.append(step)
                 judges.append(judge)
             had = {planned.step.key: planned.holds for planned in batch}
-            effects += write(self.store, self.reader, steps, changes, judges, self._noting(had))
+            found = write(self.store, self.reader, steps, changes, judges, self._noting(had))
+            effects += map(self._in_turn, found)
         self._remember(batch, effects)
+
+    def _in_turn(self, effect: Effect) -> Effect:
+        """A new record under a key that another one still has is tried again when that one has given it up."""
+        step = effect.step
+        if effect.state != "changed" or step.action != "create":
+            return effect
+        name = self.reader.key_in(step.want or {})
+        other = self.replicas.by_id([name]).get(name)
+        if other is None or other.key == step.key:
+            return effect
+        error = Refused(
+            f"the store holds the record {other.key!r} under the key {name!r}", "it has to give that up first"
+        )
+        return Effect(step, "failed", error=error)
 
     def _noting(self, had: Mapping[str, Fields | None]) -> Noting | None:
         """What the store is to put down of a batch, if it can."""

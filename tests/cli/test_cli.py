@@ -190,9 +190,6 @@ def test_status(synced: Project) -> None:
             "quarantined",
             "last_ingest",
             "last_replay",
-            "capture",
-            "retained",
-            "trouble",
         ]
     ] * 3
     assert all(store["behind"] == 0 for store in document["stores"])
