@@ -10,7 +10,7 @@ import pymysql  # noqa: F401 - the driver behind the URLs: what to install is to
 from accessors import mysql_capture as capture
 from accessors import mysql_noting as noting
 from accessors.applying import in_halves
-from accessors.mysql_feed import changes
+from accessors.mysql_feed import changes, check
 from accessors.mysql_offer import ways
 from accessors.mysql_positions import Position
 from accessors.mysql_server import log_end
@@ -74,6 +74,10 @@ class MySqlAccessor(SqlAccessor):
         self, store: Store, since: Mapping[str, str], until: str | None = None
     ) -> Iterator[Fed | Reached | Missed]:
         return changes(store, since, until)
+
+    def check_position(self, store: Store, since: Mapping[str, str]) -> None:
+        """See evsync.accessor.CanCheckPosition."""
+        check(store, since)
 
     def scan_at(self, store: Store, type: str) -> tuple[str, Generator[Sequence[Row], None, None]]:
         """See evsync.accessor.CanScanAt."""

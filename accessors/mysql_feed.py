@@ -35,6 +35,18 @@ from evsync.store import Store
 Told = Fed | Missed
 
 
+def check(store: Store, since: Mapping[str, str]) -> None:
+    """Raises PositionLost, or another StoreError, if the log is not the one that was read before, or is not told us any more."""
+    for type, text in since.items():
+        start = position_of(text)
+        with opened(store) as connection:
+            end = log_end(connection.sql, store)
+        if end is None or start.place > end.place:
+            raise lost(store, "it ends before that", type)
+        for _ in transactions(store, start, start.place, lambda schema, table: False):
+            pass
+
+
 def changes(store: Store, since: Mapping[str, str], until: str | None) -> Iterator[Fed | Reached | Missed]:
     """What was committed behind the positions. Raises PositionLost, and StoreError where it cannot be followed."""
     starts = {type: position_of(text) for type, text in since.items()}

@@ -118,17 +118,11 @@ class PostgresAccessor(TableAccessor):
         self, store: Store, since: Mapping[str, str], until: str | None = None
     ) -> Iterator[Fed | Reached | Missed]:
         with reading(store) as connection:
-            there = triggers.queue(connection, store) if ways.way(connection, store) == "triggers" else None
-            if there is not None:
+            there = _queue_of(connection, store, since)
+            if there is None:
+                yield from feed.changes(connection, store, since, until)
+            else:
                 yield from queue.changes(connection, store, there, since, until)
-                return
-            if any(map(queue.is_place, since.values())):
-                raise PositionLost(
-                    f"store {store.name!r}: its changes were captured by triggers until now; what happened since the last"
-                    " ingest cannot be told step by step",
-                    f"go on by comparing: evsync ingest {store.name} --accept-gap",
-                )
-            yield from feed.changes(connection, store, since, until)
 
     def scan_at(self, store: Store, type: str) -> tuple[str, Generator[Sequence[Row], None, None]]:
         """See evsync.accessor.CanScanAt: the position says which transactions the scan sees."""
@@ -137,6 +131,15 @@ class PostgresAccessor(TableAccessor):
             lambda connection: _begin_scan(connection, store, type),
             lambda connection: Records(connection, store, type).batches(),
         )
+
+    def check_position(self, store: Store, since: Mapping[str, str]) -> None:
+        """See evsync.accessor.CanCheckPosition."""
+        with reading(store) as connection:
+            there = _queue_of(connection, store, since)
+            if there is None:
+                feed.check(connection, store, since)
+            else:
+                queue.check(store, there, since, *queue.now(connection))
 
     def acknowledge(self, store: Store, position: str) -> None:
         """Let the server forget what is journalled. If the slot or the queue is busy, the next time will do."""
@@ -212,6 +215,18 @@ class PostgresAccessor(TableAccessor):
                 return schema.hindrance(connection, _writable(connection, store, type).table)
         except StoreError as error:
             return told(error)
+
+
+def _queue_of(connection: Connection, store: Store, since: Mapping[str, str]) -> triggers.Queue | None:
+    """The queue that is read; None where it is the log. Raises PositionLost where it was another way until now."""
+    there = triggers.queue(connection, store) if ways.way(connection, store) == "triggers" else None
+    if there is None and any(map(queue.is_place, since.values())):
+        raise PositionLost(
+            f"store {store.name!r}: its changes were captured by triggers until now; what happened since the last"
+            " ingest cannot be told step by step",
+            f"go on by comparing: evsync ingest {store.name} --accept-gap",
+        )
+    return there
 
 
 def _begin_scan(connection: Connection, store: Store, type: str) -> str:

@@ -70,19 +70,15 @@ def begin_scan(connection: Connection, store: Store, type: str) -> str:
     return position_at(min(start, behind), {type: Seen(Snapshot(row[0]), behind)})
 
 
-def changes(
-    connection: Connection, store: Store, since: Mapping[str, str], until: str | None
-) -> Iterator[Fed | Reached | Missed]:
-    """What was committed behind the positions. Raises PositionLost, and StoreError where it cannot be followed."""
-    name = slot_name(connection, store)
-    found = capture.slot(connection, name)
+def check(connection: Connection, store: Store, since: Mapping[str, str]) -> tuple[capture.Slot, int]:
+    """The slot, and where the log ends. Raises PositionLost if it does not reach back to the positions."""
+    found = capture.slot(connection, slot_name(connection, store))
     row = connection.execute(b"SELECT pg_current_wal_flush_lsn()").fetchone()
     assert row is not None
     target = lsn_of(row[0])
-    seen = {type: one for type in since if (one := seen_in(since[type]).get(type)) is not None}
-    starts = {type: lsn_in(position) for type, position in since.items()}
-    for type, start in starts.items():
-        covered = type in seen and found is not None and seen[type].behind >= found.confirmed
+    for type, position in since.items():
+        start, seen = lsn_in(position), seen_in(position).get(type)
+        covered = seen is not None and found is not None and seen.behind >= found.confirmed
         if (
             found is None
             or found.status == "lost"
@@ -96,6 +92,17 @@ def changes(
                 f" evsync ingest {store.name} --accept-gap",
             )
     assert found is not None
+    return found, target
+
+
+def changes(
+    connection: Connection, store: Store, since: Mapping[str, str], until: str | None
+) -> Iterator[Fed | Reached | Missed]:
+    """What was committed behind the positions. Raises PositionLost, and StoreError where it cannot be followed."""
+    name = slot_name(connection, store)
+    found, target = check(connection, store, since)
+    seen = {type: one for type in since if (one := seen_in(since[type]).get(type)) is not None}
+    starts = {type: lsn_in(position) for type, position in since.items()}
     readings: dict[tuple[str, str], list[_Reading]] = {}
     for type in since:
         reading = _Reading(Records(connection, store, type), starts[type], seen.get(type))

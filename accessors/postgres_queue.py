@@ -104,11 +104,11 @@ def place_of(position: str) -> Place:
 
 def begin_scan(connection: Connection, queue: Queue, type: str) -> str:
     """The position of a scan on this connection, whose transaction begins with this."""
-    snapshot, number = _now(connection)
+    snapshot, number = now(connection)
     return Place(number, queue.token, {type: snapshot}).text
 
 
-def _now(connection: Connection) -> tuple[str, int]:
+def now(connection: Connection) -> tuple[str, int]:
     row = connection.execute(
         b"SELECT txid_current_snapshot(), pg_current_wal_insert_lsn() - '0/0'"
     ).fetchone()
@@ -120,16 +120,9 @@ def changes(
     connection: Connection, store: Store, queue: Queue, since: Mapping[str, str], until: str | None
 ) -> Iterator[Fed | Reached | Missed]:
     """What was committed behind the positions. Raises PositionLost if the queue does not reach back so far."""
-    snapshot, number = _now(connection)
-    places = {}
-    for type, position in since.items():
-        why = _lost(position, queue, snapshot, number)
-        if why is not None:
-            raise PositionLost(
-                f"store {store.name!r}, type {type!r}: {why}; what happened since the last ingest cannot be told step by step",
-                f"go on by comparing: evsync ingest {store.name} --accept-gap",
-            )
-        places[type] = place_of(position)
+    snapshot, number = now(connection)
+    check(store, queue, since, snapshot, number)
+    places = {type: place_of(position) for type, position in since.items()}
     if until is not None:  # what is visible to the scan is told, and no more
         end = place_of(until)
         (snapshot, number) = (next(iter(end.seen.values())), end.number)
@@ -173,6 +166,17 @@ def changes(
             held.position, held.whole = Place(number, queue.token, reached, (*left, here)).text, True
             yield held
     yield Reached(Place(number, queue.token, dict.fromkeys(since, snapshot)).text)
+
+
+def check(store: Store, queue: Queue, since: Mapping[str, str], snapshot: str, number: int) -> None:
+    """Raises PositionLost if the queue does not reach back to the positions; `snapshot`, `number`: as it is now."""
+    for type, position in since.items():
+        why = _lost(position, queue, snapshot, number)
+        if why is not None:
+            raise PositionLost(
+                f"store {store.name!r}, type {type!r}: {why}; what happened since the last ingest cannot be told step by step",
+                f"go on by comparing: evsync ingest {store.name} --accept-gap",
+            )
 
 
 def _lost(position: str, queue: Queue, snapshot: str, number: int) -> str | None:

@@ -111,7 +111,7 @@ def url_of(store: Store) -> sa.URL:
     text = store.url if scheme in DRIVERS else store.url.partition(":")[2]
     try:
         url = sa.make_url(text)
-    except exc.ArgumentError as error:
+    except (exc.ArgumentError, ValueError) as error:  # the latter for a port that is no number
         raise unusable_url(error, store) from None
     # An @ in a host comes of a password with an unescaped @: what would be looked for is a part of it.
     if any("@" in str(part) for part in (url.host, url.database) if part):

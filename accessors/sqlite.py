@@ -108,6 +108,11 @@ class SqliteAccessor(TableAccessor):
             reading(store), feed.position_now, lambda connection: Records(connection, store, type).batches()
         )
 
+    def check_position(self, store: Store, since: Mapping[str, str]) -> None:
+        """See evsync.accessor.CanCheckPosition."""
+        with reading(store) as connection:
+            feed.check(connection, store, since)
+
     def acknowledge(self, store: Store, position: str) -> None:
         """Take out of the queue what is journalled. If the file is busy just now, the next time will do."""
         with suppress(Retry), writing(store) as connection:

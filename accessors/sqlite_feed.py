@@ -39,10 +39,8 @@ def number_of(position: str) -> int:
     return int(position.partition(" ")[0])
 
 
-def changes(
-    connection: sqlite3.Connection, store: Store, since: Mapping[str, str], until: str | None
-) -> Iterator[Fed | Reached | Missed]:
-    """What is in the queue behind `since`. Raises PositionLost if the queue does not begin there."""
+def check(connection: sqlite3.Connection, store: Store, since: Mapping[str, str]) -> None:
+    """Raises PositionLost if the queue does not reach back to there."""
     why = capture.lacking(connection)
     if why is not None or not capture.is_installed(connection):
         raise PositionLost(
@@ -59,6 +57,25 @@ def changes(
                 " what happened in between cannot be told step by step",
                 f"go on by comparing: evsync ingest {store.name} --accept-gap",
             )
+    tables, reaches = capture.tables(connection), capture.reaches(connection)
+    for type in since:
+        captured = _captured(tables, schema.table_name(store, type))
+        reach = capture.Reach() if captured is None else reaches.get(captured.table, capture.Reach())
+        if reach.pruned > number_of(since[type]):
+            raise PositionLost(
+                f"store {store.name!r}, type {type!r}: changes of {schema.table_name(store, type)!r} were taken out of the queue in {store.path} by"
+                " another evsync or for another store, or the journal is an older one; what they were cannot be told any more",
+                f"go on by comparing: evsync ingest {store.name} --accept-gap; of those that read one table only one can use its"
+                ' triggers: set capture = "scan" for the others',
+            )
+
+
+def changes(
+    connection: sqlite3.Connection, store: Store, since: Mapping[str, str], until: str | None
+) -> Iterator[Fed | Reached | Missed]:
+    """What is in the queue behind `since`. Raises PositionLost if the queue does not reach back to there."""
+    check(connection, store, since)
+    token, end = capture.token(connection), capture.last(connection)
     end = end if until is None else number_of(until)
     tables, reaches = capture.tables(connection), capture.reaches(connection)
     readers: dict[str, list[_Reading]] = {}
@@ -66,13 +83,6 @@ def changes(
         captured = _captured(tables, schema.table_name(store, type))
         assert captured is not None
         reach = reaches.get(captured.table, capture.Reach())
-        if reach.pruned > number_of(since[type]):
-            raise PositionLost(
-                f"store {store.name!r}, type {type!r}: changes of {captured.table!r} were taken out of the queue in {store.path} by"
-                " another evsync or for another store, or the journal is an older one; what they were cannot be told any more",
-                f"go on by comparing: evsync ingest {store.name} --accept-gap; of those that read one table only one can use its"
-                ' triggers: set capture = "scan" for the others',
-            )
         table = schema.existing(connection, store, type)
         reading = _Reading(connection, store.binding(type), table, captured, number_of(since[type]))
         readers.setdefault(captured.table, []).append(reading)

@@ -370,6 +370,15 @@ class CanCapture(Protocol):
         ...
 
 
+@runtime_checkable
+class CanCheckPosition(Protocol):
+    """Says whether its feed goes on from where it was read last, without reading it."""
+
+    def check_position(self, store: Store, since: Mapping[str, str]) -> None:
+        """`since`: the positions by type, as for `changes`. Raises PositionLost, or another StoreError, as `changes` would."""
+        ...
+
+
 class Captured(msgspec.Struct):
     """How the capture of a store's changes stands. `mode`: "scan" where there is none. `ok`: whether it does what the
     configuration asks for; else `detail` says what is wrong and `hint` what to do. `waiting`: changes not journalled yet,

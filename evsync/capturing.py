@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from evsync.accessor import CanCapture, CanFeed, CanOfferCapture, Captured, Way
-from evsync.errors import EvsyncError, StoreError, UsageError
+from evsync.accessor import CanCapture, CanCheckPosition, CanDescribe, CanFeed, CanOfferCapture, Captured, Way
+from evsync.errors import EvsyncError, StoreError, Unreachable, UsageError
 from evsync.journal.journal import Journal
 from evsync.projections.replicas import LOST, binding_state, ensure_binding, set_position
 from evsync.report import Report, as_store_error
@@ -46,6 +46,25 @@ def standing(store: Store, journal: Journal) -> Captured:
             state.retained,
             [type for type in state.types if type not in lost],
         )
+    return _checked(store, journal, state) if state.ok else state
+
+
+def _checked(store: Store, journal: Journal, state: Captured) -> Captured:
+    """The same, unless the feed does not go on from where it was read last."""
+    accessor = store.accessor(next(iter(store.types), ""))
+    if not isinstance(accessor, CanCheckPosition):
+        return state
+    states = {type: binding_state(journal, store.name, type) for type in store.types}
+    since = {
+        type: found.position
+        for type, found in states.items()
+        if found is not None and found.position is not None
+    }
+    try:
+        if since:
+            accessor.check_position(store, since)
+    except StoreError as error:
+        return msgspec.structs.replace(state, ok=False, detail=error.message, hint=error.hint)
     return state
 
 
@@ -113,6 +132,13 @@ def install(stores: Sequence[Store], journal: Journal) -> Report:
                 f'store {store.name!r} has capture = "scan"',
                 f'set capture = "auto" in [stores.{store.name}], then install',
             )
+        for type in store.types if store.role != "source" else ():
+            accessor = store.accessor(type)
+            if isinstance(accessor, CanDescribe) and accessor.describe(store, type) is None:
+                raise Unreachable(
+                    f"store {store.name!r}: {store.shown_url} is not there yet (type {type!r})",
+                    f"have it created and filled first: evsync sync, then evsync capture install {store.name}",
+                )
         lost = lost_types(store, journal)
         done = found.install(store)
         with journal.write():

@@ -229,6 +229,8 @@ class _Observing:
             if lost:
                 install = f"evsync capture install {store.name}"
                 again = store.accessor(lost[0])
+                if isinstance(again, CanDescribe) and again.describe(store, lost[0]) is None:
+                    raise _gone(store, lost[0])
                 mended = isinstance(again, CanFeed) and again.feeds(store, lost[0])
                 raise PositionLost(
                     f"store {store.name!r}, type {lost[0]!r}: its changes"
@@ -458,6 +460,13 @@ def _adoption(
     return None if total is None else msgspec.structs.asdict(total)
 
 
+def _gone(store: Store, type: str) -> Unreachable:
+    return Unreachable(
+        f"store {store.name!r}: {store.shown_url} is not there any more (type {type!r})",
+        f"bring it back, or fill a new one: evsync replay --store {store.name} --rebuild",
+    )
+
+
 def yet_to_come(linked: Linked, store: Store, type: str) -> bool:
     """Whether the store is one that a replay will create: not there, never was, and there is something to create it from."""
     journal, bound = linked.journal, linked.bound
@@ -469,10 +478,7 @@ def yet_to_come(linked: Linked, store: Store, type: str) -> bool:
         return False
     state = binding_state(journal, store.name, type)
     if state is not None and Replicas(journal, state.id).any():
-        raise Unreachable(
-            f"store {store.name!r}: {store.shown_url} is not there any more (type {type!r})",
-            f"bring it back, or fill a new one: evsync replay --store {store.name} --rebuild",
-        )
+        raise _gone(store, type)
     others = (
         other
         for other in linked.stores.values()

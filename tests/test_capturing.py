@@ -95,6 +95,27 @@ def test_status_tells_how_much_of_its_log_a_server_keeps_for_us(tmp_path: Path) 
         assert told(project("status", "--json").json, "crm") == (None, None, None)
 
 
+def test_a_store_that_is_yet_to_be_created_is_filled_before_it_is_captured(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write("evsync.toml", CONFIG.replace('capture = "triggers"', ""))
+    project.write("list.csv", "id,name\nann,Ann\n")
+    ended = project("capture", "install", "crm")
+    assert ended.code == 3
+    assert "is not there yet" in ended.err
+    assert "evsync sync, then evsync capture install crm" in ended.err
+    assert project("sync").code == 0
+    assert project("capture", "install", "crm").code == 0
+
+
+def test_a_table_that_is_dropped_is_told_as_that(project: Project) -> None:
+    project("capture", "install", "crm")
+    project("sync")
+    project.sql("DROP TABLE person")
+    ended = project("ingest", "crm")
+    assert ended.code == 3
+    assert "is not there any more" in ended.err
+
+
 def test_the_document_of_a_feed_that_is_gone(tmp_path: Path) -> None:
     sql(tmp_path / "crm.db", "CREATE TABLE person (id text PRIMARY KEY, name text)")
     with synchronizer(tmp_path, CONFIG) as one:

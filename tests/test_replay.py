@@ -292,6 +292,71 @@ def test_a_position_that_is_none_is_a_mistake(recording: Any) -> None:
 # -- rebuild --------------------------------------------------------------------------------------------
 
 
+TWO_TYPES = """
+[types.a]
+key = ["id"]
+[types.b]
+key = ["id"]
+[stores.one]
+url = "sqlite:one.db"
+[stores.one.types.a]
+[stores.one.types.b]
+[stores.copy]
+url = "sqlite:copy.db"
+role = "target"
+[stores.copy.types.a]
+[stores.copy.types.b]
+"""
+
+
+def test_a_rebuild_mends_each_of_several_types(tmp_path: Path) -> None:
+    for type in "ab":
+        sql(tmp_path / "one.db", f"CREATE TABLE {type} (id text PRIMARY KEY, v text)")
+        sql(tmp_path / "one.db", f"INSERT INTO {type} VALUES ('1', 'x'), ('2', 'y')")
+    with synchronizer(tmp_path, TWO_TYPES) as sync:
+        sync.sync()
+        assert entry(sync.replay(["copy"], rebuild=True, dry_run=True), "copy")["plan"] == []
+        for type in "ab":
+            sql(tmp_path / "copy.db", f"INSERT INTO {type} VALUES ('3', 'too much')")
+        plan = entry(sync.replay(["copy"], rebuild=True, dry_run=True), "copy")["plan"]
+        assert [(step["action"], step["type"], step["key"]) for step in plan] == [
+            ("delete", "b", "3"), ("delete", "a", "3"),
+        ]  # fmt: skip
+        assert did(sync.replay(["copy"], rebuild=True), "copy") == {"deleted": 2}
+        for type in "ab":
+            assert sql(tmp_path / "copy.db", f"SELECT count(*) FROM {type}") == [(2,)]
+
+
+def test_a_new_record_takes_the_key_that_another_one_gives_up(tmp_path: Path) -> None:
+    config = """
+[types.t]
+key = ["k"]
+[stores.one]
+url = "sqlite:one.db"
+[stores.one.types.t]
+[stores.copy]
+url = "sqlite:copy.db"
+[stores.copy.types.t]
+[stores.list]
+url = "jsonl:list.jsonl"
+[stores.list.types.t]
+"""
+    one = tmp_path / "one.db"
+    sql(one, "CREATE TABLE t (id integer PRIMARY KEY, k text UNIQUE NOT NULL, v text)")
+    sql(one, "INSERT INTO t VALUES (4, 'k4', 'd')")
+    with synchronizer(tmp_path, config) as sync:
+        sync.sync()
+        sql(one, "UPDATE t SET k = 'k3'")
+        sync.sync()
+        sql(one, "UPDATE t SET k = 'k4'")
+        sql(one, "INSERT INTO t VALUES (1, 'k3', 'new')")
+        report = sync.sync()
+        for store in ("copy", "list"):
+            assert did(report["replay"], store) == {"created": 1, "updated": 1}
+        assert sql(tmp_path / "copy.db", "SELECT k, v FROM t ORDER BY k") == [("k3", "new"), ("k4", "d")]
+        assert at_rest(sync)
+
+
 def test_a_rebuild_mends_what_drifted(kind: str, tmp_path: Path) -> None:
     one, target = memory("one", ANN, BEN, CEM), make(kind, "target", tmp_path, role="target")
     with together(one, target, fields=FIELDS) as sync:

@@ -8,6 +8,7 @@ import pytest
 from projects import canonical, did, dump, events, head, held, last, memory, together
 
 from evsync import undoing
+from evsync.binding import PlaceSpec
 from evsync.errors import NotFound, UsageError
 from evsync.journal.event import Revision
 from evsync.projections.merge import Rules
@@ -48,6 +49,24 @@ def quiet(sync: Synchronizer) -> bool:
     before = head(sync)
     replay = sync.sync()["replay"]
     return head(sync) == before and not did(replay, "one") and not did(replay, "two")
+
+
+def test_what_a_store_computes_is_not_undone_but_follows() -> None:
+    one, two = memory("one", {"id": 1, "v": "ab", "n": 2}, place=PlaceSpec(read_only=("n",))), memory("two")
+    with together(one, two) as sync:
+        sync.sync()
+        held(one)[1,].update(v="x", n=1)
+        sync.sync()
+        sync.undo(head(sync))
+        assert canonical(sync, "1") == {"id": 1, "v": "ab", "n": 1}
+        sync.replay()
+        held(one)[1,].update(n=2)  # as the store does it
+        sync.sync()
+        assert held(one) == held(two)
+        held(one)[1,].update(n=3)
+        sync.sync()
+        report = sync.undo(head(sync))
+        assert (report["undone"], "change it there" in report["reason"]) == (0, True)
 
 
 # -- what an undo means ----------------------------------------------------------------------------------

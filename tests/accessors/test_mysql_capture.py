@@ -641,6 +641,17 @@ def removed(url: str, *, flush: bool = True) -> None:
 
 
 @pytest.mark.slow
+def test_how_the_capture_stands_says_that_the_log_was_begun_anew(own: tuple[Synchronizer, str]) -> None:
+    sync, url = own
+    assert [store["ok"] for store in sync.capture()["stores"]] == [True, True]
+    ask(url, "RESET MASTER")
+    standing = sync.capture()["stores"][0]
+    assert (standing["ok"], "does not reach back" in standing["detail"]) == (False, True)
+    assert "--accept-gap" in standing["hint"]
+    [check] = [one for one in sync.doctor()["checks"] if one["check"] == "capture" and one["store"] == "crm"]
+    assert not check["ok"]
+
+
 def test_a_log_that_was_begun_anew_is_a_gap(own: tuple[Synchronizer, str]) -> None:
     sync, url = own
     ask(url, "UPDATE person SET name = 'unseen' WHERE email = 'ann'", "RESET MASTER")

@@ -340,6 +340,18 @@ def test_what_was_journalled_is_taken_out_of_the_queue(open_: Any, path: Path) -
     assert sql(path, "SELECT count(*) FROM _evsync_queue") == [(0,)]
 
 
+def test_keys_that_are_edited_are_no_deletions_to_the_guard(tmp_path: Path) -> None:
+    config = '[types.t]\nkey = ["id"]\n[stores.crm]\nurl = "sqlite:crm.db"\ncapture = "triggers"\n[stores.crm.types.t]\n'
+    run(tmp_path / "crm.db", "CREATE TABLE t (id INTEGER PRIMARY KEY)", "INSERT INTO t VALUES (1), (2), (3)")
+    with synchronizer(tmp_path, config) as sync:
+        sync.ingest()
+        run(tmp_path / "crm.db", "UPDATE t SET id = id + 100")
+        assert did(sync.ingest(), "crm") == {"created": 3, "deleted": 3}
+        run(tmp_path / "crm.db", "DELETE FROM t")
+        with pytest.raises(GuardTripped):
+            sync.ingest()
+
+
 # -- others that read the same file ---------------------------------------------------------------------
 
 TWO_STORES = """
@@ -394,6 +406,8 @@ def test_what_another_project_took_out_of_the_queue_is_a_gap_and_not_missed_in_s
     assert report.exit_code == 3
     assert "taken out of the queue" in report["stores"][0]["error"]
     assert 'capture = "scan"' in report.hints["crm"]
+    [standing] = sync.capture()["stores"][:1]
+    assert (standing["ok"], "taken out of the queue" in standing["detail"]) == (False, True)
     assert did(sync.ingest(accept_gap=True), "crm") == {"updated": 1, "unchanged": 1}
     assert quiet(sync)
 

@@ -142,6 +142,21 @@ def test_a_store_in_trouble_stops_no_other(folder: Path, started: Any) -> None:
     assert "gone: " in err
 
 
+def test_a_store_that_cannot_be_written_is_left_alone_for_longer_and_longer(
+    folder: Path, started: Any
+) -> None:
+    config = (
+        CONFIG + '[stores.gone]\nurl = "csv:nowhere/gone.csv"\nrole = "target"\n[stores.gone.types.person]\n'
+    )
+    (folder / "evsync.toml").write_text(config, encoding="utf-8")
+    process = started("--interval", "600")
+    for number in range(12):
+        run(folder, f"UPDATE person SET name = 'One {number}'")
+        until(lambda number=number: f"One {number}" in listed(folder))
+    _, _, err = ended(process)
+    assert 1 <= err.count("error: gone: ") <= 6
+
+
 def test_a_guard_holds_one_store_and_the_others_go_on(folder: Path, started: Any) -> None:
     run(folder, "INSERT INTO person (email, name) VALUES ('ben', 'Ben'), ('cem', 'Cem')")
     process = started("--interval", "600")
