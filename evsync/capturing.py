@@ -52,7 +52,7 @@ def standing(store: Store, journal: Journal) -> Captured:
 def _checked(store: Store, journal: Journal, state: Captured) -> Captured:
     """The same, unless the feed does not go on from where it was read last."""
     accessor = store.accessor(next(iter(store.types), ""))
-    if not isinstance(accessor, CanCheckPosition):
+    if state.mode == "scan" or not isinstance(accessor, CanCheckPosition):
         return state
     states = {type: binding_state(journal, store.name, type) for type in store.types}
     since = {
