@@ -33,6 +33,9 @@ MODE: Final = (
     "NO_ENGINE_SUBSTITUTION"
 )
 CONNECT_SECONDS: Final = 10
+ANSWER_SECONDS: Final = 300
+"""How long a statement may take without a word from the server: one that is frozen must not hold up the others for ever."""
+
 READER_SECONDS: Final = 3600
 """How long the server waits for us to read on, where its own answer would be a minute."""
 
@@ -71,6 +74,8 @@ class MySql(Dialect):
             "connect_timeout": CONNECT_SECONDS,
             "binary_prefix": True,
         }
+        if "read_timeout" not in url.query:
+            found["read_timeout"] = CONNECT_SECONDS  # until the connection is settled
         if url.host in _HERE and not any(name.startswith("ssl") for name in url.query):
             # What does not leave the machine needs no TLS, for which PyMySQL would read all authorities each time: 50 ms.
             found["ssl_disabled"] = True
@@ -82,6 +87,9 @@ class MySql(Dialect):
             f"SET SESSION sql_mode = '{MODE}', time_zone = '+00:00', innodb_lock_wait_timeout = {seconds}, "
             f"lock_wait_timeout = {max(1, seconds)}, net_write_timeout = {READER_SECONDS}"
         )
+        driver: Any = connection.connection.dbapi_connection
+        if getattr(driver, "_read_timeout", None) == CONNECT_SECONDS:  # PyMySQL's, as we have set it
+            driver._read_timeout = ANSWER_SECONDS
 
     def begin_reading(self, connection: sa.Connection) -> None:
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")

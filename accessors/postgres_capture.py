@@ -72,11 +72,31 @@ def advance(connection: Connection, name: str, lsn: int) -> bool:
 
 
 def published(connection: Connection, name: str) -> set[tuple[str, str]]:
-    """The tables of a publication: schema and name."""
+    """The tables of a publication, schema and name, of which it tells every change."""
     rows = connection.execute(
-        b"SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = $1", [name]
+        b"SELECT t.schemaname, t.tablename FROM pg_publication_tables t JOIN pg_publication p ON p.pubname = t.pubname"
+        b" WHERE t.pubname = $1 AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate",
+        [name],
     )
-    return {(one, table) for one, table in rows}
+    return {(one, table) for one, table in rows} - {
+        (one, table) for one, table, some_rows, _ in _partial(connection, name) if some_rows
+    }
+
+
+def _partial(connection: Connection, name: str) -> list[tuple[str, str, bool, bool]]:
+    """The tables of a publication of which it tells only some rows, or some columns: schema, name, and which of both."""
+    if connection.info.server_version < 150_000:
+        return []
+    rows = connection.execute(
+        b"SELECT n.nspname, c.relname, r.prqual IS NOT NULL, r.prattrs IS NOT NULL FROM pg_publication_rel r"
+        b" JOIN pg_publication p ON p.oid = r.prpubid JOIN pg_class c ON c.oid = r.prrelid"
+        b" JOIN pg_namespace n ON n.oid = c.relnamespace"
+        b" WHERE p.pubname = $1 AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL)",
+        [name],
+    )
+    return [
+        (one, table, some_rows == "t", some_columns == "t") for one, table, some_rows, some_columns in rows
+    ]
 
 
 def is_captured(connection: Connection, store: Store, type: str) -> bool:
@@ -126,7 +146,7 @@ def _tells_generated(connection: Connection) -> bool:
 
 def _options(connection: Connection) -> str:
     """What is published besides the columns that are written."""
-    options = []
+    options = ["publish = 'insert, update, delete, truncate'"]
     if connection.info.server_version >= 130_000:
         options.append("publish_via_partition_root = true")
     if _tells_generated(connection):
@@ -160,6 +180,7 @@ def install(connection: Connection, store: Store) -> list[str]:
         tables.append(table)
     there = connection.execute(b"SELECT 1 FROM pg_publication WHERE pubname = $1", [name]).fetchone()
     if there is None:
+        _check_rights(connection, where)
         options = _options(connection)
         listed = ", ".join(dict.fromkeys(table.sql for table in tables))
         connection.execute(
@@ -169,6 +190,9 @@ def install(connection: Connection, store: Store) -> list[str]:
     else:
         if options := _options(connection):  # it may have been made by an older server, or an older evsync
             connection.execute(f"ALTER PUBLICATION {quoted(name)} SET ({options})".encode())
+        for one, partly, _, _ in _partial(connection, name):
+            sql = f"{quoted(one)}.{quoted(partly)}"
+            connection.execute(f"ALTER PUBLICATION {quoted(name)} DROP TABLE {sql}".encode())
         known = published(connection, name)
         for table in tables:
             if (table.schema, table.name) not in known:
@@ -181,6 +205,18 @@ def install(connection: Connection, store: Store) -> list[str]:
         connection.execute(b"SELECT pg_create_logical_replication_slot($1, 'pgoutput')", [name])
         done.append(f"the slot {name}")
     return done
+
+
+def _check_rights(connection: Connection, where: str) -> None:
+    """Raises Unreachable where the role may make no publication."""
+    (may, database) = connection.execute(
+        b"SELECT has_database_privilege(current_database(), 'CREATE'), current_database()"
+    ).fetchone() or ("f", "")
+    if may != "t":
+        raise Unreachable(
+            f"{where}: no right to create a publication",
+            f"run: GRANT CREATE ON DATABASE {quoted(database)} TO {quoted(connection.info.user)}",
+        )
 
 
 def uninstall(connection: Connection, store: Store) -> list[str]:

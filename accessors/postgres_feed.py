@@ -89,7 +89,8 @@ def check(connection: Connection, store: Store, since: Mapping[str, str]) -> tup
                 f"store {store.name!r}, type {type!r}: the log does not reach back to the last ingest; what happened"
                 " since cannot be told step by step",
                 f"evsync capture install {store.name}, then go on by comparing:"
-                f" evsync ingest {store.name} --accept-gap",
+                f" evsync ingest {store.name} --accept-gap; if another project follows the same slot, give each its own:"
+                f' slot = "…" in [stores.{store.name}]',
             )
     assert found is not None
     return found, target
@@ -208,7 +209,8 @@ class _Reading:
         for column, value in new.items():
             if value is KEPT and column in old:
                 new[column] = old[column]
-        raw: list[Value] = [None if name is None else new.get(name) for name in self._columns]
+        # Of a column that the log does not tell nothing is known.
+        raw: list[Value] = [None if name is None else new.get(name, KEPT) for name in self._columns]
         row = list(self.records.decoded_one(raw))
         if row[2] is None:
             row[2] = at

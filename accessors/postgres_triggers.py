@@ -225,7 +225,7 @@ def check(table: Table, parts: Mapping[str, Part], binding: Binding, where: str)
     if virtual is not None:
         raise Unreachable(
             f"{where}: the column {virtual!r} of {table.sql} is virtual: triggers do not see its values",
-            f'leave it out of the fields, make it STORED, or set capture = "scan" for {where}',
+            f'leave it out of the fields, make it STORED, or set capture = "scan" for {where or "the store"}',
         )
 
 

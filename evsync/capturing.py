@@ -31,6 +31,8 @@ def captured(store: Store) -> Captured:
 
 def standing(store: Store, journal: Journal) -> Captured:
     """The same, and whether it did so ever since the last ingest. Where nothing was set up so far, whether it can be."""
+    if not _is_followed(store, journal) and _is_to_be_made(store):
+        return Captured("scan", True, "it is not there yet")
     state = captured(store)
     if state.absent and not _is_followed(store, journal):
         return _to_come(store, state)
@@ -71,6 +73,16 @@ def _checked(store: Store, journal: Journal, state: Captured) -> Captured:
 def _is_followed(store: Store, journal: Journal) -> bool:
     states = (binding_state(journal, store.name, type) for type in store.types)
     return any(state is not None and state.position is not None for state in states)
+
+
+def _is_to_be_made(store: Store) -> bool:
+    """Whether a replay has yet to create all of it."""
+    if store.role == "source" or not store.types:
+        return False
+    accessors = {type: store.accessor(type) for type in store.types}
+    return all(
+        isinstance(one, CanDescribe) and one.describe(store, type) is None for type, one in accessors.items()
+    )
 
 
 def _to_come(store: Store, state: Captured) -> Captured:

@@ -103,8 +103,13 @@ def test_a_store_that_is_yet_to_be_created_is_filled_before_it_is_captured(tmp_p
     assert ended.code == 3
     assert "is not there yet" in ended.err
     assert "evsync sync, then evsync capture install crm" in ended.err
+    shown = project("capture", "status")
+    assert shown.code == 0
+    assert "it is not there yet" in shown.out
     assert project("sync").code == 0
-    assert project("capture", "install", "crm").code == 0
+    installed = project("capture", "install", "crm")
+    assert installed.code == 0
+    assert "every step is told from the next ingest on: evsync ingest crm" in installed.err
 
 
 def test_a_table_that_is_dropped_is_told_as_that(project: Project) -> None:

@@ -34,7 +34,12 @@ def install(
 
     Sets up triggers and a queue, or a replication slot, as `capture` says; what is there already stays."""
     with opened(config) as synchronizer:
-        return _told(synchronizer.install_capture(stores), json)
+        document = synchronizer.install_capture(stores)
+        code = _told(document, json)
+    installed = [store["store"] for store in document["stores"] if store["error"] is None and store["done"]]
+    if installed and not json:
+        output.say(f"every step is told from the next ingest on: evsync ingest {' '.join(installed)}")
+    return code
 
 
 def remove(

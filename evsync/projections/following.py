@@ -40,6 +40,8 @@ class Following:
             type: References(journal, store) if is_referenced(store, type) else None for type in states
         }
         self._gone: dict[str, set[Local]] = {type: set() for type in states}
+        # What came again after all were deleted, and under which key.
+        self._back: dict[str, dict[Local, str]] = {type: {} for type in states}
         for type, state in states.items():
             if Replicas(journal, state.id).any_quarantined():
                 self.told[type] = set()
@@ -75,7 +77,12 @@ class Following:
         if not gone and not staged.emptied:
             return  # nobody asks, and counting costs by the record
         staged.known = replicas.count()
-        staged.gone = staged.known if staged.emptied else replicas.count_called(gone)
+        if not staged.emptied:
+            staged.gone = replicas.count_called(gone)
+            return
+        back = self._back[type]
+        again = (*replicas.by_id(list(back)).values(), *replicas.by_key(list(back.values())).values())
+        staged.gone = staged.known - len({replica.row for replica in again})
 
     def _steps(self, fed: Fed) -> Iterator[Step]:
         type, staged = fed.type, self.staged[fed.type]
@@ -84,6 +91,7 @@ class Following:
         if fed.emptied:
             staged.emptied = True
             self._gone[type].clear()
+            self._back[type].clear()
             yield _bare(fed, EMPTIED, None, None, None)
             return
         key = _key(reader, fed.name)
@@ -91,6 +99,7 @@ class Following:
         if fed.row is None:
             if was is not None:
                 self._gone[type].add(was)
+                self._back[type].pop(was, None)
             yield _bare(fed, DELETED, key, None if was == key else was, was)
             return
         kept = KEPT in fed.row
@@ -105,9 +114,12 @@ class Following:
             self.told[type].add(row[0])
         if record.id is None and was is not None and str(was) != record.key:
             # Called by what stands in its key: another key is another record, as in a scan; but nothing was deleted.
-            yield _bare(fed, DELETED, str(was), None, was)._replace(whole=False)
+            gone = _bare(fed, DELETED, str(was), None, was)
+            yield gone._replace(whole=False, changed_at=record.changed_at, changed_by=record.changed_by)
             was = None
         self._gone[type].discard(local)
+        if staged.emptied:
+            self._back[type][local] = record.key
         references = self._references[type]
         if references is not None:
             replica = Replicas(self._journal, self._states[type].id).by_id([local]).get(local)

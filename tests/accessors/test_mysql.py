@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -21,7 +22,7 @@ from mariadb_server import MariaDbServer, ask, connected, fresh_database
 from one_table import bound, create, delete, rows, update
 from projects import sql, synchronizer
 
-from accessors import sql_dialect
+from accessors import mysql_dialect, sql_dialect
 from accessors.mysql import MySqlAccessor
 from evsync import plugins
 from evsync.accessor import HEADER, Change, Row, Verdict
@@ -752,6 +753,24 @@ def user(database: str) -> Iterator[str]:
     run(database, f"CREATE USER '{name}'@'127.0.0.1' IDENTIFIED BY 'right'")
     yield f"mysql://{name}:right@127.0.0.1:{parts.port}/{name}"
     run(database, f"DROP USER '{name}'@'127.0.0.1'")
+
+
+def test_a_server_that_is_frozen_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = MariaDbServer()
+    try:
+        server.start()
+        ask(server.url, "CREATE DATABASE app")
+        monkeypatch.setattr(mysql_dialect, "CONNECT_SECONDS", 1)
+        store = bound(
+            Store("crm", server.url.replace("/mysql", "/app"), places={"t": PlaceSpec()}, accessor=accessor)
+        )
+        assert server._process is not None
+        server._process.send_signal(signal.SIGSTOP)
+        with pytest.raises(Unreachable, match="does not answer"):
+            rows(store)
+        server._process.send_signal(signal.SIGCONT)
+    finally:
+        server.close()
 
 
 def test_a_wrong_password_is_unreachable_and_not_told(make: Make, user: str) -> None:

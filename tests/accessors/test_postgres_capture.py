@@ -411,6 +411,63 @@ def test_a_name_that_is_none_for_a_slot_is_refused_not_changed(
     )
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "ALTER PUBLICATION {name} SET (publish = 'insert')",
+        "ALTER PUBLICATION {name} SET TABLE person WHERE (email < 'b')",
+    ],
+    ids=["operations", "rows"],
+)
+def test_a_publication_that_tells_only_a_part_is_a_gap_and_mended_by_install(
+    open_: Any, database: str, spoil: str
+) -> None:
+    sync = open_("CREATE TABLE person (email text PRIMARY KEY, name text)", ROWS)
+    run(
+        database,
+        spoil.format(name=_publication(database)),
+        "UPDATE person SET name = 'B' WHERE email = 'ben'",
+    )
+    assert not sync.capture()["stores"][0]["ok"]
+    assert sync.ingest().exit_code == 3
+    assert sync.install_capture(["crm"])["stores"][0]["ok"]
+    assert did(sync.ingest(accept_gap=True), "crm") == {"updated": 1, "unchanged": 1}
+    run(
+        database,
+        "UPDATE person SET name = 'C' WHERE email = 'ben'",
+        "UPDATE person SET name = 'D' WHERE email = 'ben'",
+    )
+    sync.ingest()
+    assert steps(sync, 3) == [("update", "ben", "C"), ("update", "ben", "D")]
+    assert quiet(sync)
+
+
+def test_of_a_column_that_the_log_does_not_tell_nothing_is_taken_for_null(open_: Any, database: str) -> None:
+    sync = open_()
+    run(
+        database,
+        f"ALTER PUBLICATION {_publication(database)} SET TABLE person (id, email)",
+        "UPDATE person SET id = 9 WHERE email = 'ann'",
+    )
+    assert sync.ingest()["ok"]
+    assert steps(sync) == []
+    run(database, "UPDATE person SET name = 'A' WHERE email = 'ann'")
+    sync.ingest()
+    assert steps(sync) == [("update", "ann", "A")]
+    assert quiet(sync)
+
+
+def test_a_table_that_is_emptied_and_filled_again_is_no_mass_deletion(open_: Any, database: str) -> None:
+    sync = open_(config=CONFIG.replace('max_deletes = "100%"', ""))
+    run(
+        database,
+        "BEGIN; TRUNCATE person; INSERT INTO person (email, name) VALUES ('ann', 'Ann'), ('ben', 'Benny'); COMMIT",
+    )
+    assert sync.ingest()["ok"]
+    assert {event["key"] for event in sync.log(after=2) if event["op"] == "create"} == {"ann", "ben"}
+    assert quiet(sync)
+
+
 def test_remove_leaves_nothing(open_: Any, database: str) -> None:
     sync = open_()
     state = sync.capture(["crm"])["stores"][0]

@@ -347,6 +347,7 @@ def test_keys_that_are_edited_are_no_deletions_to_the_guard(tmp_path: Path) -> N
         sync.ingest()
         run(tmp_path / "crm.db", "UPDATE t SET id = id + 100")
         assert did(sync.ingest(), "crm") == {"created": 3, "deleted": 3}
+        assert all(event["occurred_at"] for event in sync.log(after=3))
         run(tmp_path / "crm.db", "DELETE FROM t")
         with pytest.raises(GuardTripped):
             sync.ingest()
