@@ -143,6 +143,7 @@ def _look(store: Store, seen: Seen, type: str, options: Mapping[str, str]) -> Lo
         described.guessed,
         "table" if "table" in accessor.options else None,
         described.generated,
+        takes_zone="zone" in accessor.options,
     )
 
 

@@ -395,8 +395,14 @@ class _Types:
             place.options = {"zone": "utc"}
         naive = [field for field, found in offsets.items() if False in found]
         if naive and "://" in look.url:
+            first = self.looks[type.name][0]
+            way = (
+                f'; if they are in UTC, set zone = "utc" in [stores.{first.store}]'
+                if first.takes_zone
+                else ""
+            )
             place.notes.append(
-                f"the times in {', '.join(naive)} have no offset: a column that insists on one refuses them"
+                f"the times in {', '.join(naive)} have no offset: a column that insists on one refuses them{way}"
             )
         return place
 

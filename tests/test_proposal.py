@@ -366,6 +366,18 @@ def test_a_store_to_come_whose_columns_of_times_have_no_zone_is_told_that_they_a
     assert undecided == []
 
 
+def test_times_without_an_offset_for_a_store_that_insists_on_one_are_pointed_at_with_a_way_out() -> None:
+    naive = table(
+        "visits", {"id": "int", "at": "datetime"}, ("id",), store="my",
+        samples=[{"id": 1, "at": datetime(2024, 1, 1)}], takes_zone=True,
+    )  # fmt: skip
+    text, _, _ = proposed(naive, to_come(naive, "db"))
+    assert (
+        'a column that insists on one refuses them; if they are in UTC, set zone = "utc" in [stores.my]'
+        in text
+    )
+
+
 def test_no_zone_is_named_where_none_is_needed_or_known() -> None:
     plain = msgspec.structs.replace(VISITS, samples=[{"nr": 1, "at": datetime(2024, 1, 1)}])
     for look, takes_zone in ((plain, True), (VISITS, False), (CRM, True)):
