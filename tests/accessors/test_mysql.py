@@ -72,6 +72,7 @@ class TestMySql(AccessorConformance):
         return store
 
 
+@pytest.mark.slow
 class TestMySqlAssigningIds(TestMySql):
     assigns_ids = True
 

@@ -81,6 +81,7 @@ class TestPostgres(AccessorConformance):
         return store
 
 
+@pytest.mark.slow
 class TestPostgresAssigningIds(TestPostgres):
     assigns_ids = True
 

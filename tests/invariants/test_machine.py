@@ -680,7 +680,7 @@ def play(examples: int, steps: int, *kinds: str) -> None:
 
 def test_invariants_hold_under_random_play() -> None:
     """1 to 9 and 12."""
-    play(20, 25)
+    play(14, 25)
 
 
 @pytest.mark.slow
