@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import psycopg
+import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from servers import Server
@@ -31,6 +32,10 @@ SETTINGS = {
     "listen_addresses": "127.0.0.1",
 }
 WITH_PASSWORD = "evsync_with_password"  # the only role that has to tell one
+
+only_our_server = pytest.mark.skipif(
+    "EVSYNC_TEST_POSTGRES" in os.environ, reason="makes roles, and needs to know how they are let in"
+)
 
 
 class PostgresServer(Server):

@@ -756,6 +756,13 @@ def user(database: str) -> Iterator[str]:
     run(database, f"DROP USER '{name}'@'127.0.0.1'")
 
 
+def test_a_port_that_is_no_number_is_told_as_that_of_a_url() -> None:
+    store = bound(Store("crm", "mysql://u:geheim@127.0.0.1:abc/db", accessor=accessor))
+    with pytest.raises(Unreachable, match="the url is not one") as caught:
+        rows(store)
+    assert "geheim" not in told(caught.value)
+
+
 def test_a_server_that_is_frozen_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     server = MariaDbServer()
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import traceback
@@ -17,7 +16,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from one_table import bound, create, delete, rows, update
-from postgres_server import WITH_PASSWORD, PostgresServer, database_url, fresh_database
+from postgres_server import WITH_PASSWORD, PostgresServer, database_url, fresh_database, only_our_server
 from projects import sql, synchronizer
 
 from accessors import postgres_connection
@@ -32,10 +31,6 @@ from evsync.testing.conformance import EDGES, THING, AccessorConformance, always
 from evsync.values import ABSENT
 
 accessor = PostgresAccessor()
-
-only_our_server = pytest.mark.skipif(
-    "EVSYNC_TEST_POSTGRES" in os.environ, reason="makes roles, and needs to know how they are let in"
-)
 
 
 @pytest.fixture

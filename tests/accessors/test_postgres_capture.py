@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from postgres_server import PostgresServer
+from postgres_server import PostgresServer, only_our_server
 from projects import did, synchronizer
 from store_kinds import postgres_database
 
@@ -466,6 +466,21 @@ def test_a_table_that_is_emptied_and_filled_again_is_no_mass_deletion(open_: Any
     assert sync.ingest()["ok"]
     assert {event["key"] for event in sync.log(after=2) if event["op"] == "create"} == {"ann", "ben"}
     assert quiet(sync)
+
+
+@only_our_server
+def test_the_right_to_make_a_publication_is_named_where_it_is_missing(tmp_path: Path, database: str) -> None:
+    role = f"reader_{database.rpartition('/')[2]}"
+    run(database, TABLE, f"CREATE ROLE {role} LOGIN REPLICATION", f"GRANT SELECT ON person TO {role}")
+    try:
+        config = CONFIG.replace("{url}", database.replace("postgres@", f"{role}@"))
+        with synchronizer(tmp_path, config) as sync:
+            report = sync.install_capture(["crm"])
+        assert report.exit_code == 3
+        assert "no right to create a publication" in report["stores"][0]["error"]
+        assert report.hints["crm"].startswith("run: GRANT CREATE ON DATABASE")
+    finally:
+        run(database, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
 def test_remove_leaves_nothing(open_: Any, database: str) -> None:
