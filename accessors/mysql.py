@@ -10,6 +10,7 @@ import pymysql  # noqa: F401 - the driver behind the URLs: what to install is to
 from accessors import mysql_capture as capture
 from accessors import mysql_noting as noting
 from accessors.applying import in_halves
+from accessors.captures import scan_from
 from accessors.mysql_feed import changes, check
 from accessors.mysql_offer import ways
 from accessors.mysql_positions import Position
@@ -18,7 +19,6 @@ from accessors.mysql_snapshot import located_snapshot
 from accessors.sql import SqlAccessor, apply_on
 from accessors.sql_connection import Connection, opened, reading, writing
 from accessors.sql_records import Records
-from accessors.tables import scan_from
 from accessors.waiting import changing
 from evsync.accessor import Captured, Change, Fed, Missed, Note, Noted, Outcome, Reached, Row, Way
 from evsync.store import Store

@@ -8,13 +8,13 @@ from sqlalchemy import exc
 
 from accessors import mysql_marks as marks
 from accessors import sql_schema as schema
+from accessors.captures import capture_mode
 from accessors.mysql_server import left_out, log_end
 from accessors.mysql_settings import Wrong, kept_for, variables, wrong_settings
 from accessors.mysql_snapshot import located_snapshot
 from accessors.sql_connection import Connection, opened, transaction
 from accessors.sql_errors import number_of, where_of
 from accessors.sql_schema import Table
-from accessors.tables import capture_mode
 from evsync.accessor import Captured
 from evsync.errors import StoreError, Unreachable
 from evsync.store import Store

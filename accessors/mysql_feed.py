@@ -37,29 +37,31 @@ Told = Fed | Missed
 
 def check(store: Store, since: Mapping[str, str]) -> None:
     """Raises PositionLost, or another StoreError, if the log is not the one that was read before, or is not told us any more."""
-    for type, text in since.items():
-        start = position_of(text)
-        with opened(store) as connection:
-            end = log_end(connection.sql, store)
-        if end is None or start.place > end.place:
-            raise lost(store, "it ends before that", type)
+    starts = {type: position_of(text) for type, text in since.items()}
+    with opened(store) as connection:
+        _end(connection, store, starts)
+    for start in starts.values():
         for _ in transactions(store, start, start.place, lambda schema, table: False):
             pass
+
+
+def _end(connection: Connection, store: Store, starts: Mapping[str, Position]) -> Position:
+    """Where the log ends. Raises PositionLost if that is before a position, Unreachable if none is written."""
+    end = log_end(connection.sql, store)
+    if end is None:
+        raise Unreachable(f"{where_of(store)} writes no binary log", f"evsync capture status {store.name}")
+    for type, start in starts.items():
+        if start.place > end.place:
+            raise lost(store, "it ends before that", type)
+    return end
 
 
 def changes(store: Store, since: Mapping[str, str], until: str | None) -> Iterator[Fed | Reached | Missed]:
     """What was committed behind the positions. Raises PositionLost, and StoreError where it cannot be followed."""
     starts = {type: position_of(text) for type, text in since.items()}
     with opened(store) as connection:
-        end = log_end(connection.sql, store)
-        if end is None:
-            raise Unreachable(
-                f"{where_of(store)} writes no binary log", f"evsync capture status {store.name}"
-            )
+        end = _end(connection, store, starts)
         target = end.place if until is None else place_of_text(until)
-        for type, start in starts.items():
-            if start.place > end.place:
-                raise lost(store, "it ends before that", type)
         reading = _Reading(connection, store, starts)
         connection.sql.commit()
         begin = min(starts.values(), key=lambda start: start.place)

@@ -8,8 +8,8 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from accessors.captures import project_of
 from accessors.sql_errors import number_of, said_by, where_of
-from accessors.tables import project_of
 from evsync.errors import Unreachable
 from evsync.store import Store
 

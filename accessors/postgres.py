@@ -16,6 +16,7 @@ from accessors import postgres_schema as schema
 from accessors import postgres_triggers as triggers
 from accessors import postgres_ways as ways
 from accessors.applying import applied, in_halves
+from accessors.captures import scan_from
 from accessors.postgres_connection import (
     Connection,
     opened,
@@ -27,7 +28,7 @@ from accessors.postgres_connection import (
 from accessors.postgres_loading import loading
 from accessors.postgres_records import Records
 from accessors.postgres_writing import Writing
-from accessors.tables import TableAccessor, scan_from, told
+from accessors.tables import TableAccessor, told
 from accessors.waiting import changing
 from accessors.waiting import until as waited
 from evsync.accessor import (

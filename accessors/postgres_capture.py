@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from accessors import postgres_noting as noting
 from accessors import postgres_schema as schema
-from accessors.postgres_connection import Connection, InUse, slot_name
+from accessors.postgres_connection import Connection, InUse, slot_name, transaction
 from accessors.postgres_schema import Table, quoted
 from accessors.postgres_wal import lsn_of, lsn_text
 from evsync.accessor import Captured
@@ -190,14 +190,15 @@ def install(connection: Connection, store: Store) -> list[str]:
     else:
         if options := _options(connection):  # it may have been made by an older server, or an older evsync
             connection.execute(f"ALTER PUBLICATION {quoted(name)} SET ({options})".encode())
-        for one, partly, _, _ in _partial(connection, name):
-            sql = f"{quoted(one)}.{quoted(partly)}"
-            connection.execute(f"ALTER PUBLICATION {quoted(name)} DROP TABLE {sql}".encode())
-        known = published(connection, name)
-        for table in tables:
-            if (table.schema, table.name) not in known:
-                connection.execute(f"ALTER PUBLICATION {quoted(name)} ADD TABLE {table.sql}".encode())
-                done.append(f"{table.sql} in the publication {name}")
+        with transaction(connection):  # at once, so that no change falls between
+            for one, partly, _, _ in _partial(connection, name):
+                sql = f"{quoted(one)}.{quoted(partly)}"
+                connection.execute(f"ALTER PUBLICATION {quoted(name)} DROP TABLE {sql}".encode())
+            known = published(connection, name)
+            for table in tables:
+                if (table.schema, table.name) not in known:
+                    connection.execute(f"ALTER PUBLICATION {quoted(name)} ADD TABLE {table.sql}".encode())
+                    done.append(f"{table.sql} in the publication {name}")
     if found is not None and found.status == "lost":
         connection.execute(b"SELECT pg_drop_replication_slot($1)", [name])
         found = None

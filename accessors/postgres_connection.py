@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 from urllib.parse import unquote
 
-from accessors.tables import project_of
+from accessors.captures import project_of
 from evsync.errors import BrokenStore, ConfigError, Refused, Retry, StoreError, Unreachable
 from evsync.store import Store
 from evsync.urls import without_password

@@ -8,9 +8,9 @@ import msgspec
 
 from accessors import postgres_capture as wal
 from accessors import postgres_triggers as triggers
+from accessors.captures import capture_mode
 from accessors.postgres_connection import Connection, slot_name, transaction
 from accessors.postgres_offer import lacks_for_wal
-from accessors.tables import capture_mode
 from evsync.accessor import Captured
 from evsync.errors import ConfigError
 from evsync.store import Store

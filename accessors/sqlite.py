@@ -12,12 +12,13 @@ from accessors import sqlite_feed as feed
 from accessors import sqlite_relations as related
 from accessors import sqlite_schema as schema
 from accessors.applying import in_halves
+from accessors.captures import scan_from
 from accessors.marks import database_mark
 from accessors.sqlite_connection import connected, reading, writable, writing
 from accessors.sqlite_loading import Loading, can_be_loaded
 from accessors.sqlite_records import Records
 from accessors.sqlite_writing import Writing, applied
-from accessors.tables import TableAccessor, scan_from, told
+from accessors.tables import TableAccessor, told
 from accessors.waiting import changing
 from evsync.accessor import (
     Captured,

@@ -8,11 +8,11 @@ from typing import Any
 
 from accessors import sqlite_capture as capture
 from accessors import sqlite_schema as schema
+from accessors.captures import capture_mode
 from accessors.sqlite_capture import DELETED, IN_THE_WAY, Captured
 from accessors.sqlite_connection import text
 from accessors.sqlite_schema import Table, quoted
 from accessors.sqlite_values import native
-from accessors.tables import capture_mode
 from evsync.accessor import Captured as State
 from evsync.accessor import Fed, Missed, Reached
 from evsync.binding import Binding

@@ -5,17 +5,15 @@ An accessor says how a table is opened for reading and for writing; what it open
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from hashlib import sha256
-from typing import Any, Protocol, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from accessors.applying import Action
 from accessors.table_records import TableRecords
 from evsync.accessor import Accessor, Row
-from evsync.binding import nearest
 from evsync.data import Data
-from evsync.errors import ConfigError, Refused, StoreError
+from evsync.errors import Refused, StoreError
 from evsync.store import Store
 
 
@@ -92,47 +90,6 @@ def _stored(records: TableRecords[Any], row: Row | None) -> Data:
     if row is None:
         raise Refused(f"{records}: the record was written, but a trigger took it away")
     return records.data(row)
-
-
-T = TypeVar("T")
-
-
-def scan_from(
-    reading: AbstractContextManager[T],
-    place: Callable[[T], str],
-    rows: Callable[[T], Iterable[Sequence[Row]]],
-) -> tuple[str, Generator[Sequence[Row], None, None]]:
-    """See evsync.accessor.CanScanAt: where the feed stands in a transaction, and the rows that this shows. The transaction
-    is begun at once, and ended with the generator, read to the end or not."""
-    with ExitStack() as beginning:
-        connection = beginning.enter_context(reading)
-        position = place(connection)
-        stack = beginning.pop_all()
-
-    def shown() -> Generator[Sequence[Row], None, None]:
-        with stack:
-            yield ()
-            yield from rows(connection)
-
-    begun = shown()
-    next(begun)  # from here on it closes the connection
-    return position, begun
-
-
-def capture_mode(store: Store, type: str, modes: Sequence[str]) -> str:
-    """How changes are to be found, as configured. Raises ConfigError for what is none of these ways."""
-    found = str(store.option(type, "capture", "auto"))
-    if found not in modes:
-        raise ConfigError(
-            f"store {store.name!r}: unknown capture {found!r}",
-            nearest(found, modes) or f"the ways are: {', '.join(modes)}",
-        )
-    return found
-
-
-def project_of(store: Store) -> str:
-    """By what two projects are told apart that work with one database: where they lie."""
-    return sha256(str(store.root.resolve()).encode()).hexdigest()[:16]
 
 
 def told(error: StoreError) -> str:

@@ -247,9 +247,8 @@ class Synchronizer:
         check(choice)
         journal = self.journal(create=False)
         audit.check_names(journal, self.types, self.stores, type)
-        audit.check_key(
-            journal, type, key, self._key_of(type)
-        )  # before a journal that is not there would be created
+        # Before a journal that is not there would be created.
+        audit.check_key(journal, type, key, self._key_of(type))
         journal = self.journal(create=not dry_run)
         spec = self.types.get(type)
         with journal.rehearsal() if dry_run else nullcontext():

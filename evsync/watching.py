@@ -144,26 +144,29 @@ class Watching:
 
     def _round(self, names: Sequence[str], first: bool) -> None:
         synchronizer = self._synchronizer
+        tried_again = self._trouble.next(time.monotonic()) == 0  # a store that is only written, too
         try:
             ingest = synchronizer.ingest(names)
         except GuardTripped as guard:
             self._stopped(names, guard)
             return
         now = time.monotonic()
-        troubled = {entry["store"] for entry in ingest["stores"] if entry["error"] is not None}
+        troubled = _in_trouble(ingest)
+        for name in troubled:
+            self._trouble.met(name, now)
         if ingest["last"] is None and ingest["ok"]:
             synchronizer.reuse_run(ingest)
         replay = Report(command="replay", ok=True, dry_run=False, run=None, stores=[])
-        if first or ingest["last"] is not None or synchronizer.is_behind():
-            writable = [
-                name for name in synchronizer.stores if name not in troubled and self._trouble.due(name, now)
-            ]
+        if first or tried_again or ingest["last"] is not None or synchronizer.is_behind():
+            writable = [name for name in synchronizer.stores if self._trouble.due(name, now)]
             try:
                 replay = synchronizer.replay(writable) if writable else replay
             except GuardTripped as guard:
                 self._stopped(names, guard)
                 return
-            troubled |= {entry["store"] for entry in replay["stores"] if entry["error"] is not None}
+            for name in _in_trouble(replay):
+                self._trouble.met(name, now)
+            troubled |= _in_trouble(replay)
             if not any(
                 entry[name]
                 for entry in replay["stores"]
@@ -173,8 +176,6 @@ class Watching:
         for entry in (*ingest["stores"], *replay["stores"]):
             if entry["store"] not in troubled:
                 self._trouble.over(entry["store"])
-        for name in troubled:
-            self._trouble.met(name, now)
         report = Report(command="sync", ok=ingest["ok"] and replay["ok"], ingest=ingest, replay=replay)
         report.hints = {**ingest.hints, **replay.hints}
         self._told(report)
@@ -190,6 +191,10 @@ class Watching:
         report = Report(command="sync", ok=False, ingest={"stores": [entry]}, replay={"stores": []})
         report.hints = {names[0]: guard.hint}
         self._told(report)
+
+
+def _in_trouble(report: Report) -> set[str]:
+    return {entry["store"] for entry in report["stores"] if entry["error"] is not None}
 
 
 @contextmanager

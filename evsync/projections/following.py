@@ -116,6 +116,7 @@ class Following:
             # Called by what stands in its key: another key is another record, as in a scan; but nothing was deleted.
             gone = _bare(fed, DELETED, str(was), None, was)
             yield gone._replace(whole=False, changed_at=record.changed_at, changed_by=record.changed_by)
+            self._back[type].pop(was, None)
             was = None
         self._gone[type].discard(local)
         if staged.emptied:

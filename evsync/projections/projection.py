@@ -477,8 +477,9 @@ class Projection:
         if effect.state != "changed" or step.action != "create":
             return effect
         name = self.reader.key_in(step.want or {})
-        other = self.replicas.by_id([name]).get(name)
-        if other is None or other.key == step.key:
+        called = (*self.replicas.by_id([name]).values(), *self.replicas.by_key([name]).values())
+        other = next((one for one in called if one.known_as == name and one.key != step.key), None)
+        if other is None:
             return effect
         error = Refused(
             f"the store holds the record {other.key!r} under the key {name!r}", "it has to give that up first"
