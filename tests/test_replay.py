@@ -355,6 +355,14 @@ url = "jsonl:list.jsonl"
             assert did(report["replay"], store) == {"created": 1, "updated": 1}
         assert sql(tmp_path / "copy.db", "SELECT k, v FROM t ORDER BY k") == [("k3", "new"), ("k4", "d")]
         assert at_rest(sync)
+        sql(one, "INSERT INTO t VALUES (9, 'k9', 'never there')")
+        sync.ingest(["one"])
+        sql(one, "UPDATE t SET k = 'k5' WHERE id = 1")
+        sql(one, "UPDATE t SET k = 'k3' WHERE id = 9")
+        report = sync.sync()
+        for store in ("copy", "list"):
+            assert did(report["replay"], store) == {"created": 1, "updated": 1}
+        assert at_rest(sync)
 
 
 def test_a_rebuild_mends_what_drifted(kind: str, tmp_path: Path) -> None:
